@@ -1,0 +1,77 @@
+"""Continuous audio latents for the Hugging Face ecosystem: STAR autoencoders and text-to-audio generation."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> module that defines it. Each is imported at first use, so that importing the package costs
+# nothing (PEP 562).
+_EXPORTS = {
+    "AudioError": "star_hf.audio",
+    "AudioInfo": "star_hf.audio",
+    "audio_info": "star_hf.audio",
+    "check_writable": "star_hf.audio",
+    "convert_channels": "star_hf.audio",
+    "read_audio": "star_hf.audio",
+    "resample": "star_hf.audio",
+    "write_audio": "star_hf.audio",
+    "AutoencoderStar": "star_hf.autoencoder",
+    "StarGenConfig": "star_hf.generation",
+    "StarGenModel": "star_hf.generation",
+    "StarGenPipeline": "star_hf.generation",
+    "embedded_checkpoint": "star_hf.hub",
+    "resolve_model": "star_hf.hub",
+    "MultiResolutionSTFTLoss": "star_hf.losses",
+    "channel_kl": "star_hf.regularizers",
+    "growth_curve": "star_hf.regularizers",
+    "isotropic_kl": "star_hf.regularizers",
+    "kl_divergence": "star_hf.regularizers",
+    "rate_kbps": "star_hf.regularizers",
+    "star_loss": "star_hf.regularizers",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]
+
+if TYPE_CHECKING:
+    from star_hf.audio import (
+        AudioError as AudioError,
+        AudioInfo as AudioInfo,
+        audio_info as audio_info,
+        check_writable as check_writable,
+        convert_channels as convert_channels,
+        read_audio as read_audio,
+        resample as resample,
+        write_audio as write_audio,
+    )
+    from star_hf.autoencoder import AutoencoderStar as AutoencoderStar
+    from star_hf.generation import (
+        StarGenConfig as StarGenConfig,
+        StarGenModel as StarGenModel,
+        StarGenPipeline as StarGenPipeline,
+    )
+    from star_hf.hub import (
+        embedded_checkpoint as embedded_checkpoint,
+        resolve_model as resolve_model,
+    )
+    from star_hf.losses import MultiResolutionSTFTLoss as MultiResolutionSTFTLoss
+    from star_hf.regularizers import (
+        channel_kl as channel_kl,
+        growth_curve as growth_curve,
+        isotropic_kl as isotropic_kl,
+        kl_divergence as kl_divergence,
+        rate_kbps as rate_kbps,
+        star_loss as star_loss,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,107 @@
+"""Weight-normalized 1-D convolutions that run channels-last.
+
+Audio features are `(batch, channels, 1, time)` tensors in `torch.channels_last` memory: a 1-D convolution written as a
+2-D one with a height of 1 reaches the matrix-product rate of the processor, where `conv1d` stays far below it.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def to_channels_last(x: torch.Tensor) -> torch.Tensor:
+    """(batch, channels, time) → (batch, channels, 1, time) in channels-last memory."""
+    return x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+
+
+def from_channels_last(x: torch.Tensor) -> torch.Tensor:
+    """(batch, channels, 1, time) → contiguous (batch, channels, time)."""
+    return x.squeeze(2).contiguous()
+
+
+class _WeightNormConvolution(nn.Module):
+    """Shared part of the two convolutions: `weight = weight_g · weight_v / ‖weight_v‖`, as PyTorch's `weight_norm`.
+
+    Parameter names and shapes are those of diffusers' Oobleck layers, so that state dicts go both ways.
+    """
+
+    def __init__(self, weight_shape: tuple[int, int, int], fan_in: int, bias_size: int | None):
+        super().__init__()
+        self.weight_v = nn.Parameter(torch.empty(weight_shape))
+        self.weight_g = nn.Parameter(torch.empty(weight_shape[0], 1, 1))
+        self.bias = None if bias_size is None else nn.Parameter(torch.empty(bias_size))
+        self._fan_in = fan_in
+        self._folded: torch.Tensor | None = None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        bound = 1 / math.sqrt(self._fan_in)
+        self.weight_v.uniform_(-bound, bound)
+        self.weight_g.copy_(torch.linalg.vector_norm(self.weight_v, dim=(1, 2), keepdim=True))
+        if self.bias is not None:
+            self.bias.uniform_(-bound, bound)
+
+    def fold(self) -> None:
+        """Compute the normalized weight once; dropped again by `unfold`, `train()` and `load_state_dict`."""
+        with torch.no_grad():
+            self._folded = self._normalized_weight()
+
+    def unfold(self) -> None:
+        self._folded = None
+
+    def train(self, mode: bool = True):
+        if mode:
+            self.unfold()
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self.unfold()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def _apply(self, fn, recurse=True):
+        # A folded weight follows its parameters to another device or dtype by being computed there.
+        folded = self._folded is not None
+        self.unfold()
+        super()._apply(fn, recurse)
+        if folded:
+            self.fold()
+        return self
+
+    def _normalized_weight(self) -> torch.Tensor:
+        weight = torch._weight_norm(self.weight_v, self.weight_g, 0)
+        return weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+
+    def weight(self) -> torch.Tensor:
+        return self._normalized_weight() if self._folded is None else self._folded
+
+
+class Conv1d(_WeightNormConvolution):
+    """Weight-normalized convolution over time, `(batch, in, 1, time)` → `(batch, out, 1, time')`."""
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, bias=True):
+        super().__init__(
+            (out_channels, in_channels, kernel_size), in_channels * kernel_size, out_channels if bias else None
+        )
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self.weight(), self.bias, (1, self.stride), (0, self.padding), (1, self.dilation))
+
+
+class ConvTranspose1d(_WeightNormConvolution):
+    """Weight-normalized transposed convolution, `(batch, in, 1, time)` → `(batch, out, 1, time · stride)`."""
+
+    def __init__(self, in_channels, out_channels, stride):
+        kernel_size = 2 * stride
+        super().__init__((in_channels, out_channels, kernel_size), out_channels * kernel_size, out_channels)
+        self.stride, self.padding = stride, math.ceil(stride / 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # An odd stride would come out one sample short of time · stride.
+        output_padding = (0, self.stride % 2)
+        return F.conv_transpose2d(
+            x, self.weight(), self.bias, (1, self.stride), (0, self.padding), output_padding=output_padding
+        )

@@ -1,0 +1,58 @@
+"""The `star-hf` command. Heavy libraries are imported by the commands, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from star_hf import __version__
+from star_hf.cli.generate import generate
+from star_hf.cli.info import info
+from star_hf.cli.reconstruct import reconstruct
+
+app = typer.Typer(
+    name="star-hf",
+    help="Text to audio, audio to latents and back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(no_args_is_help=True)(generate)
+app.command(no_args_is_help=True)(reconstruct)
+app.command()(info)
+
+_debug = False
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+def main() -> None:
+    """Run `star-hf`. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app(prog_name="star-hf")
+    except Exception as error:
+        if _debug:
+            traceback.print_exc()
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    message = " ".join(str(error).split())
+    # These say what is wrong in words meant for a person; of others the type is half of the message.
+    expected = isinstance(error, (ValueError, TypeError, OSError)) and message
+    return message if expected else f"{type(error).__name__}: {message}".rstrip(": ")

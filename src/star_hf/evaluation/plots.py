@@ -1,0 +1,164 @@
+"""Pictures for model cards: KL profiles, spectrograms of generated next to real clips, training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.signal import stft
+from transformers.audio_utils import hertz_to_mel, mel_filter_bank
+
+from .latents import LatentProfile
+
+DPI = 150
+COLORS = ("#0b6e99", "#d9730d", "#6f6f6f", "#448361", "#9065b0", "#c14c8a")
+FFT_SIZE, HOP, MEL_BANDS, MIN_FREQUENCY = 2048, 512, 96, 40.0
+DYNAMIC_RANGE_DB = 70.0
+FREQUENCY_TICKS = (100, 300, 1000, 3000, 10000)
+
+
+def plot_kl_profile(profiles: Mapping[str, LatentProfile], path: str | Path) -> Path:
+    """Draw the KL of each latent channel for one or several autoencoders, by name, into a PNG at `path`."""
+    if not profiles:
+        raise ValueError("`profiles` is empty: there is nothing to plot.")
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, profile), color in zip(profiles.items(), _colors(len(profiles)), strict=True):
+        channels = np.arange(1, len(profile.kl_per_channel) + 1)
+        axes.plot(channels, profile.kl_per_channel, color=color, alpha=0.35, linewidth=1)
+        eighths = np.array_split(channels, len(profile.eighths))
+        centres = [group.mean() for group in eighths]
+        label = f"{name}: {profile.rate_kbps:.2f} kbit/s, first/last eighth {profile.head_tail_ratio:.2f}"
+        axes.plot(centres, profile.eighths, color=color, marker="o", markersize=4, linewidth=2, label=label)
+    axes.set(
+        title="Capacity of the latent channels (bold: mean of each eighth)",
+        xlabel="latent channel",
+        ylabel="KL from N(0, 1)  [nats per frame]",
+        ylim=(0, None),
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish(axes)
+    axes.legend(frameon=False, loc="lower left")
+    return _save(figure, path)
+
+
+@dataclass(frozen=True)
+class SpectrogramPair:
+    """A real and a generated clip `(channels, samples)` of one `title`."""
+
+    title: str
+    real: torch.Tensor
+    generated: torch.Tensor
+
+
+def plot_spectrogram_grid(
+    pairs: Sequence[SpectrogramPair], sampling_rate: int, path: str | Path, columns: int = 5
+) -> Path:
+    """Draw real clips above generated ones, `columns` pairs beside each other, into a PNG at `path`.
+
+    Mel-scaled spectrograms in dB below each clip's own loudest point.
+    """
+    if not pairs:
+        raise ValueError("`pairs` is empty: there is nothing to plot.")
+    columns = min(columns, len(pairs))
+    blocks = -(-len(pairs) // columns)
+    seconds = max(max(pair.real.shape[-1], pair.generated.shape[-1]) for pair in pairs) / sampling_rate
+    figure = Figure(figsize=(0.9 + 2.4 * columns, 3.9 * blocks), layout="constrained")
+    grid = figure.subplots(2 * blocks, columns, squeeze=False, sharex=True, sharey=True)
+    image = None
+    for index in range(blocks * columns):
+        block, column = divmod(index, columns)
+        rows = {"real": grid[2 * block, column], "generated": grid[2 * block + 1, column]}
+        if index >= len(pairs):
+            for axes in rows.values():
+                axes.set_axis_off()
+            continue
+        for name, axes in rows.items():
+            image = _draw_spectrogram(axes, getattr(pairs[index], name), sampling_rate)
+            axes.set_xlim(0, seconds)
+            if column == 0:
+                axes.set_ylabel(f"{name}\nfrequency [Hz]")
+        rows["real"].set_title(pairs[index].title, fontsize=11)
+        rows["generated"].set_xlabel("time [s]")
+        rows["generated"].tick_params(labelbottom=True)
+    figure.colorbar(image, ax=grid, label="level below the clip's loudest point [dB]", shrink=0.6, aspect=40)
+    return _save(figure, path)
+
+
+def plot_training_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    path: str | Path,
+    title: str = "Training",
+    ylabel: str = "loss",
+) -> Path:
+    """Draw `(step, value)` series, by name, on a logarithmic scale when all values are > 0, into a PNG at `path`."""
+    if not any(curves.values()):
+        raise ValueError("`curves` holds no points: there is nothing to plot.")
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, points), color in zip(curves.items(), _colors(len(curves)), strict=True):
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=color, linewidth=1.5, label=name)
+    axes.set(title=title, xlabel="step", ylabel=ylabel)
+    if all(value > 0 for points in curves.values() for _, value in points):
+        axes.set_yscale("log")
+    _finish(axes)
+    axes.legend(frameon=False)
+    return _save(figure, path)
+
+
+def _draw_spectrogram(axes: Axes, waveform: torch.Tensor, sampling_rate: int):
+    samples = waveform.detach().cpu().double().mean(dim=0).numpy()
+    padded = np.pad(samples, (0, max(0, FFT_SIZE - len(samples))))
+    _, times, spectrum = stft(
+        padded, fs=sampling_rate, nperseg=FFT_SIZE, noverlap=FFT_SIZE - HOP, padded=False
+    )
+    top = sampling_rate / 2
+    filters = mel_filter_bank(
+        FFT_SIZE // 2 + 1, MEL_BANDS, MIN_FREQUENCY, top, sampling_rate, mel_scale="slaney"
+    )
+    power = filters.T @ np.abs(spectrum) ** 2
+    decibels = 10 * np.log10(power / max(power.max(), 1e-20) + 1e-12)
+    low, high = (hertz_to_mel(f, mel_scale="slaney") for f in (MIN_FREQUENCY, top))
+    image = axes.imshow(
+        decibels,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=-DYNAMIC_RANGE_DB,
+        vmax=0,
+        interpolation="nearest",
+        extent=(0, times[-1], low, high),
+    )
+    ticks = [tick for tick in FREQUENCY_TICKS if MIN_FREQUENCY < tick < top]
+    axes.set_yticks([hertz_to_mel(float(tick), mel_scale="slaney") for tick in ticks])
+    axes.set_yticklabels([f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in ticks])
+    return image
+
+
+def _colors(number: int) -> list[str]:
+    return [COLORS[index % len(COLORS)] for index in range(number)]
+
+
+def _finish(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def _save(figure: Figure, path: str | Path) -> Path:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        # The same data gives the same bytes: no date, no version.
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target

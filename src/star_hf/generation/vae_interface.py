@@ -1,0 +1,76 @@
+"""What the pipeline needs to know of an audio VAE, whatever its class calls it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_LATENT_CHANNELS = ("decoder_input_channels", "latent_channels", "latent_dim")
+_SAMPLING_RATE = ("sampling_rate", "sample_rate")
+_HOP_LENGTH = ("hop_length", "downsampling_ratio")
+_HOP_FACTORS = ("downsampling_ratios",)
+
+
+@dataclass(frozen=True)
+class LatentLayout:
+    """`latent_channels`, `hop_length` in samples per latent frame, `sampling_rate` in Hz."""
+
+    latent_channels: int
+    hop_length: int
+    sampling_rate: int
+
+    def num_samples(self, seconds: float) -> int:
+        return round(seconds * self.sampling_rate)
+
+    def num_frames(self, seconds: float) -> int:
+        return math.ceil(self.num_samples(seconds) / self.hop_length)
+
+
+def latent_layout(vae: Any) -> LatentLayout:
+    """Read the layout of the latents from the attributes or the configuration of a diffusers audio VAE.
+
+    Raises:
+        ValueError: it has none of the names that diffusers' audio VAEs use.
+    """
+    hop_length = _find(vae, _HOP_LENGTH)
+    if hop_length is None:
+        factors = _find(vae, _HOP_FACTORS)
+        hop_length = None if factors is None else math.prod(factors)
+    latent_channels = _find(vae, _LATENT_CHANNELS)
+    sampling_rate = _find(vae, _SAMPLING_RATE)
+    for value, names in (
+        (latent_channels, _LATENT_CHANNELS),
+        (hop_length, _HOP_LENGTH + _HOP_FACTORS),
+        (sampling_rate, _SAMPLING_RATE),
+    ):
+        if value is None:
+            raise ValueError(f"`vae` of class {type(vae).__name__} has none of: {', '.join(names)}")
+    return LatentLayout(latent_channels, hop_length, sampling_rate)
+
+
+def latent_statistics(model: Any, vae: Any, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation `(1, latent_channels, 1)` that latents are normalized with.
+
+    The model's, because it was trained with them; else the VAE's; else 0 and 1.
+    """
+    for config in (model.config, vae.config):
+        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        if mean is not None and std is not None:
+            return tuple(
+                torch.as_tensor(values, dtype=torch.float32, device=device).reshape(1, -1, 1)
+                for values in (mean, std)
+            )
+    return torch.zeros(1, 1, 1, device=device), torch.ones(1, 1, 1, device=device)
+
+
+def _find(vae: Any, names: tuple[str, ...]) -> Any:
+    for source in (vae.config, vae):
+        for name in names:
+            # Asked of the instance's own attributes: diffusers models answer for their config with a warning.
+            value = source.get(name) if source is vae.config else vars(vae).get(name)
+            if value is not None:
+                return value
+    return None

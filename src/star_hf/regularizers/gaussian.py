@@ -1,0 +1,47 @@
+"""KL divergence of a diagonal Gaussian posterior from N(0, 1), and what follows from it.
+
+Everything here takes `mean` and `std` of shape `(batch, channels, frames)`, so it serves any variational autoencoder.
+"""
+
+import math
+
+import torch
+
+
+def _check(mean: torch.Tensor, std: torch.Tensor) -> None:
+    if mean.ndim != 3 or mean.shape != std.shape:
+        raise ValueError(
+            "`mean` and `std` must both have shape (batch, channels, frames), not "
+            f"{tuple(mean.shape)} and {tuple(std.shape)}."
+        )
+
+
+def kl_divergence(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """KL(N(mean, std²) ‖ N(0, 1)) = ½(μ² + σ² − ln σ² − 1), elementwise, in nats.
+
+    stable-audio-tools leaves the ½ out: a weight w there is 2w here.
+
+    Args:
+        mean, std: `(batch, channels, frames)`, std > 0.
+
+    Raises:
+        ValueError: if the shapes differ or are not three-dimensional.
+    """
+    _check(mean, std)
+    variance = std.square()
+    return 0.5 * (mean.square() + variance - variance.log() - 1)
+
+
+def channel_kl(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Mean over batch and frames of each channel's KL, `(channels,)`, in nats per frame."""
+    return kl_divergence(mean, std).mean(dim=(0, 2))
+
+
+def isotropic_kl(mean: torch.Tensor, std: torch.Tensor, beta: float) -> torch.Tensor:
+    """The usual penalty, β Σ_c KL_c: one weight for all channels. Returns a scalar."""
+    return beta * channel_kl(mean, std).sum()
+
+
+def rate_kbps(mean: torch.Tensor, std: torch.Tensor, frame_rate: float) -> torch.Tensor:
+    """Rate of the latents, Σ_c KL_c / ln 2 · frame_rate / 1000, in kbit/s."""
+    return channel_kl(mean, std).sum() / math.log(2) * frame_rate / 1000
