@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Read by huggingface_hub at import: no test waits for a Hub that it must not talk to.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 PROMPTS = ["a dog barking", "rain falling on a roof", "sea waves", "a rooster crowing", "a clock ticking"]
 
@@ -12,15 +17,6 @@ def _seeded():
     import torch
 
     torch.manual_seed(0)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _offline():
-    """No test talks to the Hub, whatever it asks for."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("HF_HUB_OFFLINE", "1")
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="session")

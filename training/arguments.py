@@ -6,6 +6,7 @@ The command line overrides the recipe: `--config recipe.yaml --optimizer.learnin
 
 import dataclasses
 import difflib
+import inspect
 import re
 import sys
 import types
@@ -23,7 +24,9 @@ class _RecipeLoader(yaml.SafeLoader):
     """YAML 1.1 reads `1e-4` as text; here it is a number."""
 
 
-_RecipeLoader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_RecipeLoader.yaml_implicit_resolvers = {
+    k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _RecipeLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -91,9 +94,24 @@ def build(cls: type[T], values: dict[str, Any], path: str = "") -> T:
     for key in values:
         if key not in names:
             close = difflib.get_close_matches(str(key), names, n=1)
-            hint = f"; did you mean {_join(path, close[0])!r}?" if close else f"; known here: {', '.join(names)}"
+            hint = (
+                f"; did you mean {_join(path, close[0])!r}?" if close else f"; known here: {', '.join(names)}"
+            )
             raise ValueError(f"unknown key {_join(path, key)!r}{hint}")
     return cls(**{key: _convert(value, hints[key], _join(path, key)) for key, value in values.items()})
+
+
+def check_keywords(
+    group_name: str, values: dict[str, Any], target: type, reserved: tuple[str, ...] = ()
+) -> None:
+    """Refuse keys that `target` does not take, and those that are `reserved` for the script to fill in."""
+    parameters = inspect.signature(target.__init__).parameters
+    known = [name for name in parameters if name != "self" and name not in reserved]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{group_name}.{close[0]}'?" if close else f"known: {', '.join(known)}"
+            raise ValueError(f"unknown key '{group_name}.{key}' for {target.__name__}; {hint}")
 
 
 def describe(cls: type, path: str = "") -> str:
@@ -120,7 +138,11 @@ def flatten(arguments: Any) -> dict[str, Any]:
 
     def walk(value: Any, path: str) -> dict[str, Any]:
         if isinstance(value, dict):
-            return {name: leaf for key, item in value.items() for name, leaf in walk(item, _join(path, key)).items()}
+            return {
+                name: leaf
+                for key, item in value.items()
+                for name, leaf in walk(item, _join(path, key)).items()
+            }
         return {path: value if isinstance(value, (bool, int, float, str)) else str(value)}
 
     return walk(dataclasses.asdict(arguments), "")
@@ -180,7 +202,10 @@ def _convert(value: Any, kind: Any, path: str) -> Any:
             return {str(key): _convert(item, inner, _join(path, key)) for key, item in value.items()}
     elif origin is list or kind is list:
         items = value if isinstance(value, list) else [value]
-        return [_convert(item, parameters[0] if parameters else Any, f"{path}[{i}]") for i, item in enumerate(items)]
+        return [
+            _convert(item, parameters[0] if parameters else Any, f"{path}[{i}]")
+            for i, item in enumerate(items)
+        ]
     raise ValueError(f"{path} must be {getattr(kind, '__name__', kind)}, got {value!r}")
 
 

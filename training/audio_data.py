@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from arguments import group, option
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+from arguments import group, option
 from star_hf.audio import AudioError, read_audio
 from star_hf.data import (
     AudioCrops,
@@ -35,7 +35,9 @@ class AudioDataArguments:
     cache_audio: bool = option(False, "decode every clip once and keep it in memory, for small datasets")
     max_bad_share: float = option(0.05, "the run stops when more than this share of the files cannot be read")
     validation_fraction: float = option(0.05, "share held out")
-    validation_key: str | None = option(None, "column whose equal values are held out together; default: the audio")
+    validation_key: str | None = option(
+        None, "column whose equal values are held out together; default: the audio"
+    )
     validation_clips: int = option(32, "held-out clips to measure, at most")
     validation_seconds: float = option(5.0, "of each held-out clip, at most")
     crops: CropSettings = group(CropSettings)
@@ -44,12 +46,19 @@ class AudioDataArguments:
 class CropLoader:
     """Training batches and held-out clips for a model of a given rate and number of channels."""
 
-    def __init__(self, arguments: AudioDataArguments, sampling_rate: int, channels: int, seed: int, say) -> None:
+    def __init__(
+        self, arguments: AudioDataArguments, sampling_rate: int, channels: int, seed: int, say
+    ) -> None:
         if not arguments.source:
             raise ValueError("data.source is missing: a folder or the name of a dataset")
         if arguments.streaming and (arguments.validation_fraction > 0 or arguments.cache_audio):
             raise ValueError("data.streaming needs data.validation_fraction 0 and data.cache_audio false")
-        self.arguments, self.sampling_rate, self.channels, self.seed = arguments, sampling_rate, channels, seed
+        self.arguments, self.sampling_rate, self.channels, self.seed = (
+            arguments,
+            sampling_rate,
+            channels,
+            seed,
+        )
         dataset = load_audio_dataset(
             arguments.source,
             arguments.split,
@@ -73,7 +82,9 @@ class CropLoader:
         if isinstance(dataset, Dataset):
             self.crops = AudioCrops(dataset, arguments.crops, cache=arguments.cache_audio, **settings)
             held_out = len(self.validation) if self.validation is not None else 0
-            cached = f", {self.crops.cache.num_bytes() / 2**20:.0f} MiB cached" if arguments.cache_audio else ""
+            cached = (
+                f", {self.crops.cache.num_bytes() / 2**20:.0f} MiB cached" if arguments.cache_audio else ""
+            )
             say(f"{len(dataset)} clips to train on, {held_out} held out{cached}")
             total = len(dataset)
         else:
@@ -96,6 +107,8 @@ class CropLoader:
             sampler=sampler,
             collate_fn=collate_crops,
             num_workers=self.arguments.num_workers,
+            # without its own a loader draws from the global generator, and a resumed run would diverge
+            generator=torch.Generator().manual_seed(self.seed),
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -103,8 +116,8 @@ class CropLoader:
         """The held-out clips one by one, `(1, channels, samples)`."""
         if self.validation is None:
             return
-        clips = self.validation.select(range(min(len(self.validation), self.arguments.validation_clips)))
-        for row in clips:
+        count = min(len(self.validation), self.arguments.validation_clips)
+        for row in self.validation.shuffle(seed=0).select(range(count)):
             try:
                 waveform, _ = read_audio(
                     audio_source(row[self.arguments.audio_column]),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+EXPORT_NAME = "export"
 STATE_NAME = "run_state.json"
 _PREFIX, _TEMPORARY = "step_", ".incomplete-"
 
@@ -54,7 +55,7 @@ class Checkpoints:
         return next(reversed(self.complete()), None)
 
     def save(self, state: dict[str, Any], write: Callable[[Path], None]) -> Path:
-        """Let `write` fill a folder, add `state`, and give it its name; then drop the oldest beyond `keep`."""
+        """Let `write` fill a folder, add `state`, give it its name, then drop the oldest beyond `keep`."""
         target = self.folder / f"{_PREFIX}{state['step']:08d}"
         with atomic_folder(target) as temporary:
             write(temporary)

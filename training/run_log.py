@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import datasets
+import transformers
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
@@ -17,11 +19,13 @@ def check_trackers(names: list[str]) -> None:
         if name not in available:
             known = name in [str(key) for key in LOGGER_TYPE_TO_CLASS]
             reason = "is not installed" if known else "is unknown"
-            raise ValueError(f"report_to tracker {name!r} {reason}; available: {', '.join(available) or 'none'}")
+            raise ValueError(
+                f"report_to tracker {name!r} {reason}; available: {', '.join(available) or 'none'}"
+            )
 
 
 class RunLog:
-    """Writes to the terminal, `train.log` and `metrics.jsonl` of the main process, and to accelerate's trackers."""
+    """Writes to the terminal, `train.log`, `metrics.jsonl` (main process only) and accelerate's trackers."""
 
     def __init__(self, accelerator: Accelerator, folder: Path) -> None:
         self.accelerator = accelerator
@@ -48,6 +52,12 @@ class RunLog:
         for file in (self.text, self.metrics):
             if file is not None:
                 file.close()
+
+
+def quiet_libraries() -> None:
+    """The log has its own progress lines; the bars of saving and loading would cut through them."""
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def number(value: float) -> str:

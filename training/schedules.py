@@ -17,14 +17,16 @@ def learning_rate_factor(
 ) -> float:
     """Factor on the base learning rate at `step`, a linear warm-up included.
 
-    `constant` stays at 1; `cosine` falls to `final_factor` at `progress` 1, be that of the steps or of the time;
+    `constant` stays at 1; `cosine` falls to `final_factor` at `progress` 1, of the steps or of the time;
     `inverse` is (1 + step / inverse_steps)^-inverse_power, as Stable Audio Open is trained with.
     """
     warmup = ramp(step + 1, warmup_steps)
     if schedule == "constant":
         return warmup
     if schedule == "cosine":
-        return warmup * (final_factor + (1.0 - final_factor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))))
+        return warmup * (
+            final_factor + (1.0 - final_factor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        )
     if schedule == "inverse":
         return warmup * (1.0 + step / inverse_steps) ** -inverse_power
     raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")

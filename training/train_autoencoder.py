@@ -4,26 +4,31 @@ python training/train_autoencoder.py --config training/recipes/esc10_autoencoder
 python training/train_autoencoder.py --config training/recipes/esc10_autoencoder_star.yaml
 """
 
-import inspect
+import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from arguments import group, option, parse_arguments
+from torch import nn
+
+from arguments import check_keywords, group, option, parse_arguments
 from audio_data import AudioDataArguments, CropLoader
 from run_log import RunLog, fail
+from run_setup import TrainingArguments, check_loss_weights, start_run
 from schedules import ramp
-from torch import nn
-from trainer import EXPORT_NAME, StepOutput, Trainer, TrainingArguments, check_loss_weights, start_run
-
 from star_hf.autoencoder import AutoencoderStar
 from star_hf.data import TooManyBadFiles
+from star_hf.evaluation.reconstruction import stft_distance
 from star_hf.losses import MultiResolutionSTFTLoss
 from star_hf.regularizers import channel_kl, isotropic_kl, rate_kbps, star_loss
+from trainer import StepOutput, Trainer
+from vae_loading import resolve_export, without_path
 
 LOSSES = ("stft", "waveform", "kl")
+SHORTCUT_CROPS = 2000
 
 
 @dataclass
@@ -51,9 +56,13 @@ class PosteriorNoiseArguments:
 @dataclass
 class AutoencoderArguments(TrainingArguments):
     model: dict[str, Any] = option({}, "what differs from AutoencoderStar's default configuration")
-    init_from: str | None = option(None, "start from these weights: a run's folder or a from_pretrained folder")
+    init_from: str | None = option(
+        None, "start from these weights: a run's folder or a from_pretrained folder"
+    )
     data: AudioDataArguments = group(AudioDataArguments)
-    losses: dict[str, float] = option({"stft": 1.0, "waveform": 0.0, "kl": 1.0}, "weights; kl's is beside the β")
+    losses: dict[str, float] = option(
+        {"stft": 1.0, "waveform": 0.0, "kl": 1.0}, "weights; kl's is beside the β"
+    )
     stft: dict[str, Any] = option({}, "what differs from MultiResolutionSTFTLoss's defaults")
     regularizer: RegularizerArguments = group(RegularizerArguments)
     posterior_noise: PosteriorNoiseArguments = group(PosteriorNoiseArguments)
@@ -67,14 +76,6 @@ class AutoencoderArguments(TrainingArguments):
             raise ValueError(f"regularizer.name must be isotropic or star, got {self.regularizer.name!r}")
         if self.init_from is not None and self.model:
             raise ValueError("init_from brings its own model configuration: leave `model` empty")
-
-
-def check_keywords(group_name: str, values: dict[str, Any], target: type) -> None:
-    """Refuse keys that `target` does not take."""
-    known = [name for name in inspect.signature(target.__init__).parameters if name != "self"]
-    for key in values:
-        if key not in known:
-            raise ValueError(f"unknown key '{group_name}.{key}'; {target.__name__} takes {', '.join(known)}")
 
 
 class NoisyAutoencoder(nn.Module):
@@ -106,6 +107,18 @@ class AutoencoderTask:
             arguments.data, sampling_rate, self.vae.config.audio_channels, arguments.seed, log.say
         )
         self.bad_files = self.data.bad_files
+        if arguments.init_from is None and self.vae.shortcut is not None:
+            self._fit_shortcut(log)
+
+    def _fit_shortcut(self, log: RunLog) -> None:
+        """Start from the principal components of a few passes over the clips."""
+        batch_size = self.arguments.data.batch_size
+        hop = self.vae.hop_length
+        crops = itertools.islice(self.batches(0, 0, 1), math.ceil(SHORTCUT_CROPS / batch_size))
+        kept = self.vae.fit_linear_shortcut(
+            batch["waveform"][..., : batch["waveform"].shape[-1] // hop * hop] for batch in crops
+        )
+        log.say(f"linear shortcut fitted: it keeps {100 * float(kept):.1f}% of the features' variance")
 
     def batches(self, start: int, rank: int, world_size: int) -> Iterable[dict[str, Any]]:
         return self.data.batches(start, rank, world_size)
@@ -146,7 +159,7 @@ class AutoencoderTask:
             output = self.vae(waveform)
             mean, std = output.latent_dist.mean.float(), output.latent_dist.std.float()
             values = {
-                "stft": self.stft_loss.to(device)(output.sample, waveform),
+                "stft_distance": stft_distance(output.sample, waveform),
                 "waveform": nn.functional.l1_loss(output.sample, waveform),
                 **self._rate(mean, std),
             }
@@ -160,12 +173,12 @@ class AutoencoderTask:
 
 
 def load_autoencoder(arguments: AutoencoderArguments) -> AutoencoderStar:
-    """A new model, or the weights of `init_from`, a run's folder or a `from_pretrained` folder."""
+    """A new model, or the one of `init_from`."""
     if arguments.init_from is None:
         return AutoencoderStar(**arguments.model)
-    folder = Path(arguments.init_from)
-    exported = folder / EXPORT_NAME
-    return AutoencoderStar.from_pretrained(exported if exported.is_dir() else folder)
+    return without_path(
+        AutoencoderStar.from_pretrained(resolve_export(arguments.init_from), use_safetensors=True)
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

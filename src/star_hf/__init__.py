@@ -31,6 +31,9 @@ _EXPORTS = {
     "star_loss": "star_hf.regularizers",
 }
 
+# Diffusers asks a component's package for the base class that tells it how the component is loaded.
+_LOADABLE_CLASSES = {"ModelMixin": "diffusers", "PreTrainedModel": "transformers"}
+
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
@@ -66,12 +69,13 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
+    module = _EXPORTS.get(name) or _LOADABLE_CLASSES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +15,13 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch.nn import functional as F
 
 from .context import make_context
-from .filterbank import LappedTransform
+from .filterbank import make_front_end
 from .layers import _WeightNormConvolution, from_channels_last, to_channels_last
+from .loading import ExactLoadingMixin, load_exactly
 from .oobleck import OobleckDecoder, OobleckEncoder
 from .posterior import DiagonalGaussianPosterior
-from .tiling import decoder_reach, encoder_reach, map_tiles
+from .shortcut import LinearShortcut
+from .tiling import map_tiles
 
 
 @dataclass
@@ -43,13 +46,32 @@ class AutoencoderStarOutput(BaseOutput):
     latent_dist: DiagonalGaussianPosterior
 
 
-class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
+def _check_config(config) -> None:
+    """Raise a ValueError that names the first argument of `AutoencoderStar` that no model can have."""
+    ratios, multiples = config.downsampling_ratios, config.channel_multiples
+    if not ratios or len(ratios) != len(multiples):
+        raise ValueError(
+            "`downsampling_ratios` and `channel_multiples` must have one entry for each stage, not "
+            f"{len(ratios)} and {len(multiples)}."
+        )
+    if min(ratios) < 2:
+        raise ValueError(f"`downsampling_ratios` must be at least 2, not {list(ratios)}.")
+    for name in ("latents_mean", "latents_std"):
+        values = config[name]
+        if values is not None and len(values) != config.decoder_input_channels:
+            raise ValueError(
+                f"`{name}` must have one number for each of {config.decoder_input_channels} latent channels, "
+                f"not {len(values)}."
+            )
+
+
+class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMixin):
     r"""Audio autoencoder with a CNN, a bidirectional context stack and a Gaussian bottleneck (STAR-VAE).
 
-    Encoder: waveform, CNN, context, projection to (mean, scale). Decoder: latents, context, CNN. The CNN has the
-    configuration, the defaults and the parameter names of diffusers' `AutoencoderOobleck`; see `from_oobleck`.
-    Source: Liu et al., "Structured Topology-Aware Regularization for Audio Reconstruction and Generation"
-    (arXiv 2606.23064), figure 2.
+    Encoder: waveform, CNN, context, projection to (mean, scale). Decoder: latents, context, CNN. The CNN has
+    the configuration, the defaults and the parameter names of diffusers' `AutoencoderOobleck`; see
+    `from_oobleck`. Source: Liu et al., "Structured Topology-Aware Regularization for Audio Reconstruction and
+    Generation" (arXiv 2606.23064), figure 2.
 
     Args:
         encoder_hidden_size: width of the encoder's first stage.
@@ -59,12 +81,17 @@ class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
         decoder_input_channels: number of latent channels.
         audio_channels: 1 for mono, 2 for stereo.
         sampling_rate: of the waveform, in Hz.
-        filterbank_bands: number of bands of an orthonormal filter bank in front of the encoder and behind the decoder;
-            1 for none. The hop is `filterbank_bands` times the product of `downsampling_ratios`.
+        filterbank_bands: number of bands of an orthonormal filter bank in front of the encoder and behind the
+            decoder; 1 for none. The hop is `filterbank_bands` times the product of `downsampling_ratios`.
+        filterbank_type: `"lapped"`, the bands as they are, or `"noise_excited"`, their magnitudes alone, with
+            filtered noise at the output; see `MultiBandFrontEnd` and `NoiseExcitedFrontEnd`.
+        filterbank_scales: typical magnitudes of the bands, by which they are divided.
+        filterbank_exponent: compression of the bands' magnitudes; 1 for none.
+        linear_shortcut: whether a linear path leads around the CNN; see `fit_linear_shortcut`. Needs a filter bank.
         context_type: `"mamba"`, `"transformer"` or `"none"`.
         num_context_layers: layers of the context stack, in the encoder and in the decoder.
         context_hidden_size: width of the context stack.
-        latents_mean, latents_std: statistics of the latents over a data set, one number per channel, once measured.
+        latents_mean, latents_std: statistics of the latents over a data set, one number per channel.
     """
 
     _supports_gradient_checkpointing = True
@@ -75,13 +102,17 @@ class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
     def __init__(
         self,
         encoder_hidden_size: int = 128,
-        downsampling_ratios: list[int] = [2, 4, 4, 8, 8],  # noqa: B006 (diffusers' default, stored in the config)
+        downsampling_ratios: list[int] = [2, 4, 4, 8, 8],  # noqa: B006 (as diffusers has it in the config)
         channel_multiples: list[int] = [1, 2, 4, 8, 16],  # noqa: B006
         decoder_channels: int = 128,
         decoder_input_channels: int = 64,
         audio_channels: int = 2,
         sampling_rate: int = 44100,
         filterbank_bands: int = 1,
+        filterbank_type: str = "lapped",
+        filterbank_scales: list[float] | None = None,
+        filterbank_exponent: float = 1.0,
+        linear_shortcut: bool = False,
         context_type: str = "mamba",
         num_context_layers: int = 2,
         context_hidden_size: int = 512,
@@ -89,23 +120,21 @@ class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
         latents_std: list[float] | None = None,
     ):
         super().__init__()
-        if len(downsampling_ratios) != len(channel_multiples):
-            raise ValueError(
-                "`downsampling_ratios` and `channel_multiples` must have one entry for each stage, not "
-                f"{len(downsampling_ratios)} and {len(channel_multiples)}."
-            )
-        if filterbank_bands != 1 and (filterbank_bands < 1 or filterbank_bands % 2):
-            raise ValueError(f"`filterbank_bands` must be 1 or an even number, not {filterbank_bands}.")
+        _check_config(self.config)
         self.hop_length = filterbank_bands * math.prod(downsampling_ratios)
         self.sampling_rate = sampling_rate
-        self.filterbank = LappedTransform(filterbank_bands) if filterbank_bands > 1 else None
+        self.filterbank = make_front_end(
+            filterbank_type, filterbank_bands, filterbank_scales, filterbank_exponent
+        )
+        in_factor = 1 if self.filterbank is None else self.filterbank.in_factor * filterbank_bands
+        out_factor = 1 if self.filterbank is None else self.filterbank.out_factor * filterbank_bands
 
         def context(channels):
             return make_context(context_type, channels, context_hidden_size, num_context_layers)
 
         self.encoder = OobleckEncoder(
             hidden_size=encoder_hidden_size,
-            audio_channels=audio_channels * filterbank_bands,
+            audio_channels=audio_channels * in_factor,
             downsampling_ratios=downsampling_ratios,
             channel_multiples=channel_multiples,
             out_channels=2 * decoder_input_channels,
@@ -114,24 +143,48 @@ class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
         self.decoder = OobleckDecoder(
             channels=decoder_channels,
             input_channels=decoder_input_channels,
-            audio_channels=audio_channels * filterbank_bands,
+            audio_channels=audio_channels * out_factor,
             upsampling_ratios=downsampling_ratios[::-1],
             channel_multiples=channel_multiples,
             context=context(decoder_channels * channel_multiples[-1]),
         )
 
+        self.shortcut = None
+        if linear_shortcut:
+            if self.filterbank is None:
+                raise ValueError("`linear_shortcut` needs `filterbank_bands` > 1.")
+            self.shortcut = LinearShortcut(
+                audio_channels * in_factor,
+                audio_channels * out_factor,
+                decoder_input_channels,
+                math.prod(downsampling_ratios),
+            )
+
         self.use_slicing = False
         self.use_tiling = False
-        #: Signals longer than this many frames are processed in tiles of it once `enable_tiling()` was called.
+        #: Longer signals than this many frames are processed in tiles of it after `enable_tiling()`.
         self.tile_frames = max(1, 10 * sampling_rate // self.hop_length)
-        self._encoder_reach = encoder_reach(downsampling_ratios, filterbank_bands)
-        self._decoder_reach = decoder_reach(downsampling_ratios[::-1], filterbank_bands)
+        front_end_reach = 0 if self.filterbank is None else self.filterbank.reach
+        samples = (self.encoder.reach + front_end_reach) * filterbank_bands
+        self._encoder_reach = math.ceil(samples / self.hop_length)
+        self._decoder_reach = math.ceil(self.decoder.reach + front_end_reach * filterbank_bands / self.hop_length)
+        self._start_with_sharp_posterior()
+
+    @torch.no_grad()
+    def _start_with_sharp_posterior(self) -> None:
+        # At a standard deviation of softplus(-3) = 0.05 instead of 0.7 the decoder sees the latents from the start.
+        self.encoder.conv2.bias[self.config.decoder_input_channels :] = -3.0
 
     @classmethod
     def from_oobleck(
-        cls, pretrained: str | os.PathLike | AutoencoderOobleck, context_type: str = "none", *, subfolder=None, **config
+        cls,
+        pretrained: str | os.PathLike | AutoencoderOobleck,
+        context_type: str = "none",
+        *,
+        subfolder=None,
+        **config,
     ) -> "AutoencoderStar":
-        """Take over the weights of diffusers' `AutoencoderOobleck` (Stable Audio Open's autoencoder, for instance).
+        """Take over the weights of diffusers' `AutoencoderOobleck`, such as Stable Audio Open's autoencoder.
 
         Args:
             pretrained: a folder, a Hub id, or the model itself.
@@ -140,18 +193,19 @@ class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
             config: further arguments of `AutoencoderStar`, such as `num_context_layers`.
 
         Raises:
-            ValueError: if a weight is missing or left over.
+            OSError: if there is no checkpoint.
+            ValueError: if it is of another class, or has missing, unexpected or misshapen keys, all named.
         """
         if not isinstance(pretrained, AutoencoderOobleck):
-            pretrained = AutoencoderOobleck.from_pretrained(pretrained, subfolder=subfolder)
+            load = AutoencoderOobleck.from_pretrained
+            pretrained, _ = load_exactly(AutoencoderOobleck, load, pretrained, subfolder=subfolder)
         shared = {name: value for name, value in pretrained.config.items() if not name.startswith("_")}
         model = cls(**shared, context_type=context_type, **config)
-        weights = {name: tensor.detach() for name, tensor in pretrained.state_dict().items()}
-        result = model.load_state_dict(weights, strict=False)
-        missing = [name for name in result.missing_keys if ".context." not in name]
-        if missing or result.unexpected_keys:
-            raise ValueError(f"Not an Oobleck checkpoint: missing {missing}, unexpected {result.unexpected_keys}.")
-        return model.to(dtype=pretrained.dtype, device=pretrained.device).eval()
+        context = {name: tensor for name, tensor in model.state_dict().items() if ".context." in name}
+        model.load_state_dict({**context, **pretrained.state_dict()})
+        model = model.to(pretrained.device).eval()
+        # diffusers warns at every cast.
+        return model if model.dtype == pretrained.dtype else model.to(pretrained.dtype)
 
     @property
     def frame_rate(self) -> float:
@@ -159,37 +213,77 @@ class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
         return self.sampling_rate / self.hop_length
 
     def fold_weight_norm(self) -> "AutoencoderStar":
-        """Compute every normalized weight once, for inference. Call it again after changing weights in place."""
+        """Compute every normalized weight once, for inference. Call it again after a change in place."""
         for module in self.modules():
             if isinstance(module, _WeightNormConvolution):
                 module.fold()
         return self
 
-    def _encode_features(self, x: torch.Tensor) -> torch.Tensor:
+    @torch.no_grad()
+    def fit_linear_shortcut(self, waveforms: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Start as a linear codec of the front end's features: their principal components over `waveforms`.
+
+        The CNN's outputs are set to zero, so that training begins from there.
+
+        Args:
+            waveforms: batches `(batch, audio_channels, samples)`, samples a multiple of the hop.
+
+        Returns:
+            The share of the features' variance that the latents keep.
+
+        Raises:
+            ValueError: there is no shortcut, or too few waveforms.
+        """
+        if self.shortcut is None:
+            raise ValueError("`fit_linear_shortcut` needs a model made with `linear_shortcut=True`.")
+        features = (self.filterbank.analyze(waveform) for waveform in waveforms)
+        kept = self.shortcut.fit(features, self.filterbank.gain, self.filterbank.offset)
+        self.encoder.conv2.scale_(0.0)
+        self.decoder.conv2.scale_(0.0)
+        return kept
+
+    def _encode_features(self, x: torch.Tensor, first_frame: int = 0) -> torch.Tensor:
         if self.filterbank is not None:
             x = self.filterbank.analyze(x)
-        return self.encoder.features(to_channels_last(x))
+        features = self.encoder.features(to_channels_last(x))
+        if self.shortcut is None:
+            return features
+        return torch.cat([features, self.shortcut.to_latents(x).unsqueeze(2)], dim=1)
 
     def _encode(self, x: torch.Tensor) -> torch.Tensor:
         frames = x.shape[-1] // self.hop_length
         if self.use_tiling and frames > self.tile_frames:
             features = map_tiles(
-                self._encode_features, x, frames, self.tile_frames, self._encoder_reach, self.hop_length, 1
+                self._encode_features, x, self.tile_frames, self._encoder_reach, self.hop_length, 1
             )
         else:
             features = self._encode_features(x)
-        return from_channels_last(self.encoder.project(features))
+        if self.shortcut is None:
+            return from_channels_last(self.encoder.project(features))
+        channels = self.config.decoder_input_channels
+        features, linear = features.split([features.shape[1] - channels, channels], dim=1)
+        parameters = from_channels_last(self.encoder.project(features))
+        return parameters + F.pad(linear.squeeze(2), (0, 0, 0, channels))
 
-    def _decode_features(self, features: torch.Tensor) -> torch.Tensor:
-        x = from_channels_last(self.decoder.synthesize(features))
-        return x if self.filterbank is None else self.filterbank.synthesize(x)
+    def _decode_features(self, features: torch.Tensor, first_frame: int = 0) -> torch.Tensor:
+        if self.shortcut is None:
+            x = from_channels_last(self.decoder.synthesize(features))
+        else:
+            channels = self.config.decoder_input_channels
+            features, latents = features.split([features.shape[1] - channels, channels], dim=1)
+            x = from_channels_last(self.decoder.synthesize(features)) + self.shortcut.from_latents(latents.squeeze(2))
+        if self.filterbank is None:
+            return x
+        return self.filterbank.synthesize(x, first_frame * self.hop_length // self.config.filterbank_bands)
 
     def _decode(self, z: torch.Tensor) -> torch.Tensor:
-        features = self.decoder.expand(to_channels_last(z))
-        frames = z.shape[-1]
-        if self.use_tiling and frames > self.tile_frames:
+        latents = to_channels_last(z)
+        features = self.decoder.expand(latents)
+        if self.shortcut is not None:
+            features = torch.cat([features, latents.to(features.dtype)], dim=1)
+        if self.use_tiling and z.shape[-1] > self.tile_frames:
             return map_tiles(
-                self._decode_features, features, frames, self.tile_frames, self._decoder_reach, 1, self.hop_length
+                self._decode_features, features, self.tile_frames, self._decoder_reach, 1, self.hop_length
             )
         return self._decode_features(features)
 
@@ -203,12 +297,12 @@ class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
         """Encode a waveform.
 
         Args:
-            x: `(batch, audio_channels, samples)` in [-1, 1], any length of at least one sample; zeros are appended up
-                to a whole number of hops.
+            x: `(batch, audio_channels, samples)` in [-1, 1], any length of at least one sample; zeros are
+                appended up to a whole number of hops.
 
         Returns:
-            `AutoencoderStarEncoderOutput` with `latent_dist` over `(batch, latent_channels, ⌈samples / hop⌉)`, or a
-            tuple of it.
+            `AutoencoderStarEncoderOutput` with `latent_dist` over
+            `(batch, latent_channels, ⌈samples / hop⌉)`, or a tuple of it.
 
         Raises:
             ValueError: if `x` has another number of dimensions or channels, or no sample.
@@ -231,14 +325,17 @@ class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
             generator: accepted for the sake of diffusers' pipelines; decoding is deterministic.
 
         Returns:
-            `AutoencoderStarDecoderOutput` with `sample` `(batch, audio_channels, frames · hop_length)`, or a tuple.
+            `AutoencoderStarDecoderOutput` with `sample` `(batch, audio_channels, frames · hop_length)`, or
+            a tuple of it.
 
         Raises:
             ValueError: if `z` has another number of dimensions or channels, or no frame.
         """
         channels = self.config.decoder_input_channels
         if z.ndim != 3 or z.shape[1] != channels or z.shape[2] == 0:
-            raise ValueError(f"`z` must be latents of shape (batch, {channels}, frames > 0), not {tuple(z.shape)}.")
+            raise ValueError(
+                f"`z` must be latents of shape (batch, {channels}, frames > 0), not {tuple(z.shape)}."
+            )
         sample = self._by_slice(self._decode, z)
         return AutoencoderStarDecoderOutput(sample=sample) if return_dict else (sample,)
 
@@ -249,7 +346,7 @@ class AutoencoderStar(ModelMixin, AutoencoderMixin, ConfigMixin):
         return_dict: bool = True,
         generator: torch.Generator | None = None,
     ):
-        """Reconstruct `sample` `(batch, audio_channels, samples)`, from a draw of the posterior or from its mean.
+        """Reconstruct `sample` `(batch, audio_channels, samples)` from a draw of the posterior or its mean.
 
         Returns:
             `AutoencoderStarOutput`, or a tuple of the reconstruction.

@@ -1,7 +1,8 @@
 """The bidirectional stack between the CNN and the bottleneck: Mamba-2, Transformer, or nothing.
 
-Features are `(batch, channels, 1, frames)` as in `layers.py`. A stack works at its own width between two projections,
-the last of which starts at zero, so that adding it to a trained CNN changes nothing until it has learned something.
+Features are `(batch, channels, 1, frames)` as in `layers.py`. A stack works at its own width between two
+projections, the last of which starts at zero, so that adding it to a trained CNN changes nothing until it has
+learned something.
 """
 
 import torch
@@ -79,7 +80,7 @@ class ContextStack(nn.Module):
     Args:
         context_type: `"mamba"` or `"transformer"`.
         channels: width of the features.
-        hidden_size: width of the stack, divisible by 64 or at most 64.
+        hidden_size: width of the stack, divisible by 64, or even and below that.
         num_layers: number of layers.
     """
 
@@ -116,6 +117,9 @@ def make_context(context_type: str, channels: int, hidden_size: int, num_layers:
             f"`num_context_layers` must be at least 1 for a {context_type} context, not {num_layers}; "
             "use `context_type='none'` for no context."
         )
-    if hidden_size > HEAD_DIM and hidden_size % HEAD_DIM:
-        raise ValueError(f"`context_hidden_size` must be a multiple of {HEAD_DIM} or at most that, not {hidden_size}.")
+    # Heads are 64 wide, or one head is as wide as the stack; rotary positions need an even width.
+    if hidden_size < 2 or hidden_size % (HEAD_DIM if hidden_size > HEAD_DIM else 2):
+        raise ValueError(
+            f"`context_hidden_size` must be a multiple of {HEAD_DIM} or even and below, not {hidden_size}."
+        )
     return ContextStack(context_type, channels, hidden_size, num_layers)

@@ -1,7 +1,8 @@
 """Weight-normalized 1-D convolutions that run channels-last.
 
-Audio features are `(batch, channels, 1, time)` tensors in `torch.channels_last` memory: a 1-D convolution written as a
-2-D one with a height of 1 reaches the matrix-product rate of the processor, where `conv1d` stays far below it.
+Audio features are `(batch, channels, 1, time)` tensors in `torch.channels_last` memory: a 1-D convolution
+written as a 2-D one with a height of 1 reaches the matrix-product rate of the processor, where `conv1d` stays
+far below it.
 """
 
 import math
@@ -22,7 +23,7 @@ def from_channels_last(x: torch.Tensor) -> torch.Tensor:
 
 
 class _WeightNormConvolution(nn.Module):
-    """Shared part of the two convolutions: `weight = weight_g · weight_v / ‖weight_v‖`, as PyTorch's `weight_norm`.
+    """Shared part of the convolutions: `weight = weight_g · weight_v / ‖weight_v‖`, PyTorch's `weight_norm`.
 
     Parameter names and shapes are those of diffusers' Oobleck layers, so that state dicts go both ways.
     """
@@ -38,11 +39,16 @@ class _WeightNormConvolution(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        bound = 1 / math.sqrt(self._fan_in)
-        self.weight_v.uniform_(-bound, bound)
+        # Unit gain and no bias: with PyTorch's default a deep decoder starts as a constant that ignores its latents.
+        self.weight_v.normal_(0, 1 / math.sqrt(self._fan_in))
         self.weight_g.copy_(torch.linalg.vector_norm(self.weight_v, dim=(1, 2), keepdim=True))
         if self.bias is not None:
-            self.bias.uniform_(-bound, bound)
+            self.bias.zero_()
+
+    @torch.no_grad()
+    def scale_(self, factor: float) -> None:
+        """Multiply the normalized weight by `factor`, at initialization."""
+        self.weight_g.mul_(factor)
 
     def fold(self) -> None:
         """Compute the normalized weight once; dropped again by `unfold`, `train()` and `load_state_dict`."""
@@ -83,7 +89,9 @@ class Conv1d(_WeightNormConvolution):
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, bias=True):
         super().__init__(
-            (out_channels, in_channels, kernel_size), in_channels * kernel_size, out_channels if bias else None
+            (out_channels, in_channels, kernel_size),
+            in_channels * kernel_size,
+            out_channels if bias else None,
         )
         self.stride, self.padding, self.dilation = stride, padding, dilation
 
@@ -96,7 +104,8 @@ class ConvTranspose1d(_WeightNormConvolution):
 
     def __init__(self, in_channels, out_channels, stride):
         kernel_size = 2 * stride
-        super().__init__((in_channels, out_channels, kernel_size), out_channels * kernel_size, out_channels)
+        # Two input steps reach each output step.
+        super().__init__((in_channels, out_channels, kernel_size), 2 * in_channels, out_channels)
         self.stride, self.padding = stride, math.ceil(stride / 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,17 @@ class DiagonalGaussianPosterior:
         return 2 * self.std.log()
 
     def sample(self, generator: torch.Generator | list[torch.Generator] | None = None) -> torch.Tensor:
-        """Draw `mean + std · ε`, `(batch, latent_channels, frames)`."""
+        """Draw `mean + std · ε`, `(batch, latent_channels, frames)`.
+
+        Args:
+            generator: of the noise ε, one for all or a list with one for each member of the batch.
+
+        Raises:
+            ValueError: if there are too few generators.
+        """
+        batch = self.mean.shape[0]
+        if isinstance(generator, list) and len(generator) < batch and len(generator) != 1:
+            raise ValueError(f"`generator` must be one or a list of {batch}, not a list of {len(generator)}.")
         noise = randn_tensor(self.mean.shape, generator, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + self.std * noise
 
@@ -38,7 +48,7 @@ class DiagonalGaussianPosterior:
         return self.mean
 
     def kl(self) -> torch.Tensor:
-        """Exact KL(q ‖ N(0, 1)) in nats, elementwise, `(batch, latent_channels, frames)`: ½(μ² + σ² − ln σ² − 1).
+        """Exact KL(q ‖ N(0, 1)) = ½(μ² + σ² − ln σ² − 1) in nats, `(batch, latent_channels, frames)`.
 
         diffusers' and stable-audio-tools' Oobleck posteriors leave the ½ out and sum over channels.
         """

@@ -2,8 +2,9 @@
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
-# Rows are processed in blocks of this many elements: two float32 buffers of it fit a core's second-level cache.
+# Rows are processed in blocks of this many elements: two float32 buffers fit a core's second-level cache.
 _BLOCK_ELEMENTS = 1 << 17
 
 
@@ -15,7 +16,7 @@ def _row_blocks(*tensors: torch.Tensor):
 
 
 def _as_rows(x: torch.Tensor) -> torch.Tensor:
-    """(batch, channels, 1, time) in channels-last memory → a (batch · time, channels) view of the same memory."""
+    """(batch, channels, 1, time) in channels-last memory → a (batch · time, channels) view of it."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
@@ -36,12 +37,14 @@ class _Snake(torch.autograd.Function):
         return _snake_forward(x, frequency, gain)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, frequency, gain = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_x = torch.empty_like(x, memory_format=torch.channels_last)
-        grad_frequency = torch.zeros_like(frequency, dtype=torch.float32)
-        grad_gain = torch.zeros_like(gain, dtype=torch.float32)
+        sum_dtype = torch.promote_types(x.dtype, torch.float32)
+        grad_frequency = torch.zeros_like(frequency, dtype=sum_dtype)
+        grad_gain = torch.zeros_like(gain, dtype=sum_dtype)
         a, slope = frequency.to(x.dtype), (frequency * gain).to(x.dtype)
         on_cpu = x.device.type == "cpu"
         rows = (_as_rows(grad), _as_rows(x), _as_rows(grad_x))
@@ -51,8 +54,8 @@ class _Snake(torch.autograd.Function):
             # sin 2ax = 2 sin ax · cos ax; the factor 2 is applied once per channel below.
             g_double = angle.cos_().mul_(sine).mul_(g)
             torch.addcmul(g, g_double, slope, value=2.0, out=out)
-            grad_frequency += torch.sum(g_double.mul_(xs), dim=0, dtype=torch.float32)
-            grad_gain += torch.sum(sine.square_().mul_(g), dim=0, dtype=torch.float32)
+            grad_frequency += torch.sum(g_double.mul_(xs), dim=0, dtype=sum_dtype)
+            grad_gain += torch.sum(sine.square_().mul_(g), dim=0, dtype=sum_dtype)
         return grad_x, (2.0 * gain * grad_frequency).to(frequency.dtype), grad_gain.to(gain.dtype)
 
 
@@ -66,11 +69,11 @@ def _snake_forward(x: torch.Tensor, frequency: torch.Tensor, gain: torch.Tensor)
 
 
 class Snake(nn.Module):
-    r"""Snake activation with a learned frequency and gain per channel: \(x + \sin^2(e^{\alpha} x) / e^{\beta}\).
+    r"""Snake activation with learned frequencies and gains: \(x + \sin^2(e^{\alpha} x) / e^{\beta}\).
 
-    Input and output are `(batch, channels, 1, time)`, channels-last. Parameters are named and shaped as diffusers'
-    `Snake1d`. Source: Ziyin et al., "Neural Networks Fail to Learn Periodic Functions and How to Fix It" (2020), with
-    the separate gain of BigVGAN.
+    Input and output are `(batch, channels, 1, time)`, channels-last. Parameters are named and shaped as
+    diffusers' `Snake1d`. Source: Ziyin et al., "Neural Networks Fail to Learn Periodic Functions and How to
+    Fix It" (2020), with the separate gain of BigVGAN.
     """
 
     def __init__(self, channels: int):
@@ -85,6 +88,6 @@ class Snake(nn.Module):
             frequency, gain = (p.to(x.dtype).view(1, -1, 1, 1) for p in (frequency, gain))
             return x + gain * torch.sin(frequency * x).square()
         x = x.contiguous(memory_format=torch.channels_last)
-        if torch.is_grad_enabled() and (x.requires_grad or self.alpha.requires_grad):
+        if torch.is_grad_enabled() and (x.requires_grad or frequency.requires_grad or gain.requires_grad):
             return _Snake.apply(x, frequency, gain)
         return _snake_forward(x, frequency, gain)

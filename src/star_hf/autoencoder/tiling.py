@@ -1,63 +1,38 @@
-"""Encode and decode in bounded memory: the CNN runs on overlapping tiles, the context stack on all frames.
+"""Run a function of time in overlapping tiles and join what the tiles' edges do not affect."""
 
-Tiles are whole numbers of frames, and each is wider on both sides than what its inner frames can see, so the result is
-that of one pass over the whole signal.
-"""
-
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-from .oobleck import DILATIONS
-
-# Half of a kernel of 7 at each of a residual unit's dilations.
-_RESIDUAL_REACH = 3 * sum(DILATIONS)
-
-
-def encoder_reach(downsampling_ratios: Sequence[int], filterbank_bands: int) -> int:
-    """Frames on either side of a frame that the CNN encoder looks at, rounded up."""
-    reach, samples_per_step = 3.0, 1
-    for stride in downsampling_ratios:
-        reach += _RESIDUAL_REACH * samples_per_step + 1.5 * stride * samples_per_step
-        samples_per_step *= stride
-    front_end = 1 if filterbank_bands > 1 else 0
-    return math.ceil((reach + front_end) / samples_per_step)
-
-
-def decoder_reach(upsampling_ratios: Sequence[int], filterbank_bands: int) -> int:
-    """Frames on either side of a frame that reach the samples the CNN decoder makes of it, rounded up."""
-    reach, steps_per_frame = 0.0, 1
-    for stride in upsampling_ratios:
-        reach += 1.0 / steps_per_frame
-        steps_per_frame *= stride
-        reach += _RESIDUAL_REACH / steps_per_frame
-    front_end = 1 if filterbank_bands > 1 else 0
-    return math.ceil(reach + (3 + front_end) / steps_per_frame)
-
 
 def map_tiles(
-    function: Callable[[torch.Tensor], torch.Tensor],
+    function: Callable[[torch.Tensor, int], torch.Tensor],
     x: torch.Tensor,
-    frames: int,
-    tile_frames: int,
+    tile_steps: int,
     reach: int,
-    in_per_frame: int,
-    out_per_frame: int,
+    in_per_step: int,
+    out_per_step: int,
 ) -> torch.Tensor:
-    """Apply `function` along the last axis in tiles and join what is not affected by their edges.
+    """Apply `function` along the last axis in tiles; a `reach` wide enough gives the result of one pass.
 
     Args:
-        function: maps `(…, n · in_per_frame)` to `(…, n · out_per_frame)`.
-        x: `(…, frames · in_per_frame)`.
-        frames: length of the signal in frames.
-        tile_frames: frames of result per tile.
-        reach: frames of context on either side.
+        function: maps `(…, n · in_per_step)`, and the step that it starts at, to `(…, n · out_per_step)`.
+        x: `(…, steps · in_per_step)`.
+        tile_steps: steps of result per tile.
+        reach: steps on either side that a step of the result depends on.
     """
-    tiles = []
-    for start in range(0, frames, tile_frames):
-        end = min(start + tile_frames, frames)
-        left, right = max(0, start - reach), min(frames, end + reach)
-        tile = function(x[..., left * in_per_frame : right * in_per_frame])
-        tiles.append(tile[..., (start - left) * out_per_frame : (end - left) * out_per_frame].clone())
-    return torch.cat(tiles, dim=-1)
+    steps = x.shape[-1] // in_per_step
+    if steps <= tile_steps + reach:
+        return function(x, 0)
+    joined = None
+    for start in range(0, steps, tile_steps):
+        end = min(start + tile_steps, steps)
+        left, right = max(0, start - reach), min(steps, end + reach)
+        tile = function(x[..., left * in_per_step : right * in_per_step], left)
+        if joined is None:
+            layout = torch.channels_last if tile.ndim == 4 else torch.contiguous_format
+            shape = (*tile.shape[:-1], steps * out_per_step)
+            joined = torch.empty(shape, dtype=tile.dtype, device=tile.device, memory_format=layout)
+        kept = tile[..., (start - left) * out_per_step : (end - left) * out_per_step]
+        joined[..., start * out_per_step : end * out_per_step] = kept
+    return joined

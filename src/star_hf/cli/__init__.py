@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from star_hf import __version__
-from star_hf.cli.generate import generate
-from star_hf.cli.info import info
-from star_hf.cli.reconstruct import reconstruct
+from star_hf.cli import generate, info, reconstruct
 
 app = typer.Typer(
     name="star-hf",
@@ -21,23 +19,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(no_args_is_help=True)(generate)
-app.command(no_args_is_help=True)(reconstruct)
-app.command()(info)
+app.command(no_args_is_help=True)(generate.generate)
+app.command(no_args_is_help=True)(reconstruct.reconstruct)
+app.command()(info.info)
 
 _debug = False
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit()
 
 
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
+    ] = False,
 ) -> None:
     global _debug
     _debug = debug
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit()
 
 
 def main() -> None:

@@ -69,7 +69,7 @@ def generate(
     reporter, clock = Reporter(as_json), Stopwatch()
     with clock.phase("loading"):
         with fast_imports():
-            prepare_outputs(paths)
+            prepare_outputs(output, paths)
             chosen_device = choose_device(device)
             chosen_dtype = choose_dtype(dtype, chosen_device)
             keep_freed_memory()
@@ -140,7 +140,9 @@ class _StepTimer:
         self.last = time.perf_counter()
 
     def __call__(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        if tensors["latents"].is_cuda:  # kernels run behind the host: without waiting, decoding would seem slow
+        if tensors[
+            "latents"
+        ].is_cuda:  # kernels run behind the host: without waiting, decoding would seem slow
             import torch
 
             torch.cuda.synchronize()

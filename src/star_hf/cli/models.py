@@ -18,7 +18,10 @@ def load_pipeline(folder: Path, device: torch.device, dtype: torch.dtype) -> Sta
         raise ValueError(f"{folder}: holds {model_class(folder)}, not a pipeline; `generate` needs one.")
     from star_hf.generation import StarGenPipeline
 
-    return StarGenPipeline.from_pretrained(folder, torch_dtype=dtype).to(device)
+    _quiet_libraries()
+    pipeline = StarGenPipeline.from_pretrained(folder, dtype=dtype).to(device)
+    _prepare_for_inference(pipeline.vae)
+    return pipeline
 
 
 def load_autoencoder(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
@@ -29,19 +32,49 @@ def load_autoencoder(folder: Path, device: torch.device, dtype: torch.dtype) -> 
     if (folder / "model_index.json").is_file():
         folder = folder / "vae"
     class_name = model_class(folder)
-    if class_name == "AutoencoderStar":
-        from star_hf.autoencoder import AutoencoderStar as autoencoder_class
-    else:
-        import diffusers
-
-        autoencoder_class = getattr(diffusers, class_name, None) if "Autoencoder" in class_name else None
+    autoencoder_class = _autoencoder_class(class_name)
     if autoencoder_class is None:
         raise ValueError(f"{folder}: holds {class_name}, not an audio autoencoder.")
-    autoencoder = autoencoder_class.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True)
+    from star_hf.autoencoder.loading import load_exactly
+
+    _quiet_libraries()
+    load = autoencoder_class.from_pretrained
+    autoencoder: Any = load_exactly(autoencoder_class, load, folder, dtype=dtype)[0]
     for name in ("sampling_rate", "audio_channels"):
         if name not in autoencoder.config:
             raise ValueError(f"{folder}: {class_name} is no audio autoencoder (its config has no `{name}`).")
-    return autoencoder.to(device).eval()
+    autoencoder.to(device).eval()
+    _prepare_for_inference(autoencoder)
+    return autoencoder
+
+
+def _autoencoder_class(name: str) -> Any:
+    if name == "AutoencoderStar":
+        from star_hf.autoencoder import AutoencoderStar
+
+        return AutoencoderStar
+    import diffusers
+
+    return getattr(diffusers, name, None) if name.startswith("Autoencoder") else None
+
+
+def _prepare_for_inference(autoencoder: Any) -> None:
+    """Bounded memory and constant weights for ours; diffusers' tiles of audio are not exact."""
+    from star_hf.autoencoder import AutoencoderStar
+
+    if isinstance(autoencoder, AutoencoderStar):
+        autoencoder.enable_tiling()
+        autoencoder.fold_weight_norm()
+
+
+def _quiet_libraries() -> None:
+    """Leave progress and errors to the command; what does not fit a model is raised, not logged."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 def model_class(folder: Path) -> str:

@@ -21,7 +21,7 @@ def plan_outputs(output: str, names: Sequence[str], format: str | None) -> list[
     if format not in (None, *FORMATS):
         raise typer.BadParameter(f"'{format}' is not one of {', '.join(FORMATS)}.", param_hint="--format")
     path = Path(output).expanduser()
-    if path.is_dir() or output.endswith(("/", os.sep)):
+    if path.is_dir() or _names_folder(output):
         names = names if len(set(names)) == len(names) else _numbers(names)
         return [path / f"{name}.{format or FORMATS[0]}" for name in names]
 
@@ -38,12 +38,18 @@ def plan_outputs(output: str, names: Sequence[str], format: str | None) -> list[
     return [path.with_name(f"{stem}_{number}.{ending}") for number in _numbers(names)]
 
 
-def prepare_outputs(paths: Sequence[Path]) -> None:
-    """Make the folder if it is missing and raise `OSError` for a file that cannot be written."""
+def prepare_outputs(output: str, paths: Sequence[Path]) -> None:
+    """Make the folder that `output` names, and raise `OSError` if one of `paths` cannot be written."""
     from star_hf.audio import check_writable
 
+    if _names_folder(output):
+        Path(output).expanduser().mkdir(parents=True, exist_ok=True)
     for path in paths:
         check_writable(path)
+
+
+def _names_folder(output: str) -> bool:
+    return output.endswith(("/", os.sep))
 
 
 def _numbers(names: Sequence[str]) -> list[str]:

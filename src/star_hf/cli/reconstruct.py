@@ -33,7 +33,7 @@ def reconstruct(
         with fast_imports():
             from star_hf.audio import AudioError, audio_info
 
-            prepare_outputs(paths)
+            prepare_outputs(output, paths)
             jobs, errors = [], []
             for file, path in zip(inputs, paths, strict=True):
                 try:
@@ -47,8 +47,6 @@ def reconstruct(
             keep_freed_memory()
             with reporter.progress(f"loading {model or EMBEDDED_NAME}", 1):
                 autoencoder = load_autoencoder(folder, chosen_device, choose_dtype(dtype, chosen_device))
-    if hasattr(autoencoder, "enable_tiling"):
-        autoencoder.enable_tiling()
 
     files = []
     for file, path in jobs:

@@ -1,4 +1,4 @@
-"""What a long run does about files that cannot be read: count, name once, skip, and stop when there are many."""
+"""What a long run does about files that cannot be read: count, name once, skip, stop when there are many."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -58,7 +58,7 @@ class BadFiles:
             return
         files = self.total if self.total is not None else self.seen
         if len(self) > self.max_share * files:
-            listing = "\n".join(f"  {name}: {reason}" for name, reason in self.reasons.items())
             raise TooManyBadFiles(
-                f"{len(self)} of {files} files cannot be read, more than the {self.max_share:.1%} allowed:\n{listing}"
+                f"{len(self)} of {files} files cannot be read, more than the {self.max_share:.1%} allowed:\n"
+                + "\n".join(f"  {name}: {reason}" for name, reason in self.reasons.items())
             )

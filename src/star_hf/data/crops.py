@@ -21,10 +21,14 @@ class CropSettings:
     """How a clip becomes a training crop; gains are drawn uniformly from ±the given number of dB."""
 
     num_samples: int = field(default=65536, metadata={"help": "length of a crop in samples"})
-    silence_db: float | None = field(default=None, metadata={"help": "draw again below this RMS (dB of full scale)"})
+    silence_db: float | None = field(
+        default=None, metadata={"help": "draw again below this RMS (dB of full scale)"}
+    )
     silence_retries: int = field(default=8, metadata={"help": "how often to draw again; the loudest is kept"})
     gain_db: float = field(default=0.0, metadata={"help": "random gain of the whole crop, ± dB"})
-    channel_gain_db: float = field(default=0.0, metadata={"help": "random gain per channel, ± dB: pans mono sources"})
+    channel_gain_db: float = field(
+        default=0.0, metadata={"help": "random gain per channel, ± dB: pans mono sources"}
+    )
     swap_channels: bool = field(default=False, metadata={"help": "reverse the channels of every second crop"})
 
     def __post_init__(self) -> None:
@@ -66,7 +70,7 @@ class CropReader:
         self.channels = channels
 
     def read(self, clip: str | bytes | torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Crop a path, encoded bytes, or an already decoded clip `(channels, samples)`; short clips get zeros after."""
+        """Crop a path, encoded bytes, or a decoded clip `(channels, samples)`; zeros follow a short clip."""
         if isinstance(clip, torch.Tensor):
             length = clip.shape[-1]
         else:
@@ -102,7 +106,9 @@ class CropReader:
     def _augment(self, crop: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         settings = self.settings
         gains = random.uniform(-settings.gain_db, settings.gain_db)
-        gains = gains + random.uniform(-settings.channel_gain_db, settings.channel_gain_db, size=self.channels)
+        gains = gains + random.uniform(
+            -settings.channel_gain_db, settings.channel_gain_db, size=self.channels
+        )
         if settings.gain_db or settings.channel_gain_db:
             crop = crop * torch.from_numpy(10.0 ** (gains / 20.0)).float()[:, None]
             crop = crop / crop.abs().max().clamp(min=1.0)  # a gain must not push the target out of [-1, 1]
@@ -114,8 +120,8 @@ class CropReader:
 class AudioCrops(torch.utils.data.Dataset):
     """Random crops of a dataset that fits on disk; an item is asked for as `(epoch, index)` or `index`.
 
-    An item is a dict: `waveform` (channels, num_samples) and `failures`, the files that could not be read on the
-    way to it (the next readable clip stands in for a bad one).
+    An item is a dict: `waveform` (channels, num_samples) and `failures`, the files that could not be read on
+    the way to it (the next readable clip stands in for a bad one).
     """
 
     def __init__(
@@ -163,7 +169,7 @@ class AudioCrops(torch.utils.data.Dataset):
 
 
 class StreamedAudioCrops(torch.utils.data.IterableDataset):
-    """Random crops of a streamed dataset, for ever: each pass is shuffled anew within `shuffle_buffer` rows."""
+    """Endless random crops of a streamed dataset; each pass is shuffled anew within `shuffle_buffer` rows."""
 
     def __init__(
         self,

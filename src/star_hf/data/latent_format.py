@@ -1,7 +1,7 @@
 """The latent dataset on disk: Parquet shards of posteriors in half precision beside `latents.json`.
 
-One row is one encoded clip: `mean` and `std`, float16 bytes of a C-contiguous `(latent_channels, num_frames)` array,
-`num_frames`, `version` (0 for the clip as it is, then augmented versions), `text`, and columns of the source.
+One row is one encoded clip: `mean` and `std`, float16 bytes of a C-contiguous `(latent_channels, num_frames)`
+array, `num_frames`, `version` (0 for the clip as it is, then augmented ones), `text`, and further columns.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ ROW_FEATURES = {
 
 @dataclass
 class LatentInfo:
-    """What every row of a latent dataset has in common; `latents_mean` and `latents_std` hold one number per channel."""
+    """What all rows of a latent dataset share; `latents_mean` and `latents_std` are per channel."""
 
     latent_channels: int
     frame_rate: float
@@ -62,8 +62,8 @@ class LatentInfo:
 def vae_fingerprint(vae: nn.Module) -> str:
     """SHA-256 over an autoencoder's class, configuration and weights.
 
-    Measured statistics of the latents do not count, since they are added to the configuration afterwards; neither
-    do the library's version and the path it was loaded from.
+    Measured statistics of the latents do not count, since they are added to the configuration afterwards;
+    neither do the library's version and the path it was loaded from.
     """
     config = {k: v for k, v in vae.config.items() if not k.startswith("_") and k not in STATISTICS}
     digest = hashlib.sha256(f"{type(vae).__name__} {json.dumps(config, sort_keys=True)}".encode())
@@ -99,7 +99,7 @@ class LatentStatistics:
 
 
 class LatentWriter:
-    """Writes rows to `latents-00000.parquet`, … in `folder`, `rows_per_shard` rows each; call `close` at the end."""
+    """Writes rows to `latents-00000.parquet`, … in `folder`; `close` writes what is left."""
 
     def __init__(self, folder: Path, columns: Features | None = None, rows_per_shard: int = 2000) -> None:
         if rows_per_shard < 1:
@@ -114,7 +114,9 @@ class LatentWriter:
         """Add one posterior `(latent_channels, frames)`; values beyond half precision are refused."""
         for name, values in (("mean", mean), ("std", std)):
             if not bool(torch.isfinite(values.half()).all()):
-                raise ValueError(f"the posterior's {name} does not fit half precision: {float(values.abs().max())}")
+                raise ValueError(
+                    f"the posterior's {name} does not fit half precision: {float(values.abs().max())}"
+                )
         row = {
             "mean": mean.half().cpu().numpy().tobytes(),
             "std": std.half().cpu().numpy().tobytes(),
@@ -146,7 +148,9 @@ def open_latents(folder: str | Path) -> tuple[Dataset, LatentInfo]:
         raise ValueError(f"{str(folder)!r} has no latents-*.parquet")
     rows = load_dataset("parquet", data_files=[str(shard) for shard in shards], split="train")
     if len(rows) != info.num_rows:
-        raise ValueError(f"{str(folder)!r} has {len(rows)} rows, {INFO_NAME} says {info.num_rows}: shards are missing")
+        raise ValueError(
+            f"{str(folder)!r} has {len(rows)} rows, {INFO_NAME} says {info.num_rows}: shards are missing"
+        )
     return rows, info
 
 
@@ -157,7 +161,7 @@ def half_matrix(data: bytes, channels: int, start: int = 0, stop: int | None = N
 
 
 def normalization(mean: Sequence[float], std: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Per-channel statistics as float32 tensors `(channels, 1)`; `ValueError` when they cannot be divided by."""
+    """Statistics per channel as float32 tensors `(channels, 1)`; `ValueError` if they cannot normalize."""
     if not all(math.isfinite(value) for value in mean) or not all(0 < value < math.inf for value in std):
         raise ValueError("latents_mean must be finite and latents_std positive and finite")
     return torch.tensor(mean, dtype=torch.float32)[:, None], torch.tensor(std, dtype=torch.float32)[:, None]

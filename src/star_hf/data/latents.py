@@ -1,4 +1,4 @@
-"""Latent datasets for generator training: sampled afresh each time, normalized, captioned, padded to batches."""
+"""Latent datasets for generator training: sampled afresh each time, normalized, captioned, batched."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ class LatentDataset(torch.utils.data.Dataset):
     """Normalized latents and captions; an item is asked for as `(epoch, index)` or `index`.
 
     Each item samples z = mean + std · ε anew and normalizes it per channel by the statistics in `info`; every
-    choice follows from (seed, epoch, index). An item is a dict: `latents` (frames, latent_channels) and `text`.
+    choice follows from (seed, epoch, index). An item is a dict: `latents` (frames, latent_channels), `text`.
 
     Args:
         rows: rows of a latent dataset (see `open_latents`), or a part of them.
@@ -76,12 +76,14 @@ def row_captions(
 ) -> list[list[str]]:
     """The captions that each row may be given.
 
-    `text_column` holds one caption or a list of them. Rows with an equal value in the column `share_by` share all
-    their captions, and `extra` adds more by that value; without `share_by`, `extra` must be empty.
+    `text_column` holds one caption or a list of them. Rows with an equal value in the column `share_by` share
+    all their captions, and `extra` adds more by that value; without `share_by`, `extra` must be empty.
     """
     for argument, column in (("text_column", text_column), ("share_by", share_by)):
         if column is not None and column not in rows.column_names:
-            raise ValueError(f"{argument} {column!r} is not in the dataset; it has {', '.join(rows.column_names)}")
+            raise ValueError(
+                f"{argument} {column!r} is not in the dataset; it has {', '.join(rows.column_names)}"
+            )
     own = [[value] if isinstance(value, str) else list(value or [""]) for value in rows[text_column]]
     if share_by is None:
         if extra:
@@ -101,9 +103,9 @@ def row_captions(
 class LatentCollator:
     """Pads latents at the end and text on the left.
 
-    `tokenize` turns a list of texts into `input_ids` and `attention_mask`, both (batch, tokens), padded on the left.
-    A batch: these two, `latents` (batch, frames, latent_channels), and `audio_mask` (batch, frames), true for real
-    frames.
+    `tokenize` turns a list of texts into `input_ids` and `attention_mask`, both (batch, tokens). A batch has
+    these two, `latents` (batch, frames, latent_channels), and `audio_mask` (batch, frames), true for frames
+    that are real.
     """
 
     def __init__(self, tokenize: Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]) -> None:

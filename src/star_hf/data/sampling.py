@@ -13,7 +13,9 @@ class EndlessShuffle(Sampler):
     processes, each takes every `world_size`-th pair from `rank` on.
     """
 
-    def __init__(self, length: int, seed: int = 0, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, length: int, seed: int = 0, start: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
         if length < 1:
             raise ValueError(f"length must be at least 1 to draw samples, got {length}")
         self.length = length

@@ -24,8 +24,8 @@ def load_audio_dataset(
     """Open a dataset with an audio column, without decoding any audio.
 
     `source` is one of: a folder of audio files, bare (a file in a sub-folder gets that folder's name as its
-    `label`) or with `metadata.csv`/`metadata.jsonl` and its `file_name` column; a folder of Parquet files or one
-    such file; a folder written by `Dataset.save_to_disk`; else the name of a Hub dataset. A local folder named
+    `label`) or with `metadata.csv`/`metadata.jsonl` and its `file_name` column; a folder of Parquet files or
+    one such file; a folder written by `Dataset.save_to_disk`; else the name of a Hub dataset. A folder named
     after `split` inside `source` is preferred to `source` itself, as audiofolder does.
 
     Raises `ValueError` when nothing is there, or when a named column is missing.
@@ -43,7 +43,9 @@ def load_audio_dataset(
     columns = dataset.column_names
     for argument, column in (("audio_column", audio_column), ("text_column", text_column)):
         if column is not None and columns is not None and column not in columns:
-            raise ValueError(f"{argument} {column!r} is not in {str(source)!r}; its columns are {', '.join(columns)}")
+            raise ValueError(
+                f"{argument} {column!r} is not in {str(source)!r}; its columns are {', '.join(columns)}"
+            )
     if dataset.features is None or isinstance(dataset.features[audio_column], Audio):
         dataset = dataset.cast_column(audio_column, Audio(decode=False))
     return dataset
@@ -70,7 +72,9 @@ def _open_local(path: Path, split: str) -> Dataset:
     if path.is_file() and path.name in METADATA_NAMES:
         return _from_rows(_metadata_rows(path), path)
     if path.is_file():
-        raise ValueError(f"source {str(path)!r} is neither a folder, a Parquet file, nor one of {METADATA_NAMES}")
+        raise ValueError(
+            f"source {str(path)!r} is neither a folder, a Parquet file, nor one of {METADATA_NAMES}"
+        )
     for name in METADATA_NAMES:
         if (path / name).is_file():
             return _from_rows(_metadata_rows(path / name), path)
@@ -89,7 +93,9 @@ def _open_parquet(files: list[Path]) -> Dataset:
 
 def _from_rows(rows: list[dict[str, Any]], path: Path) -> Dataset:
     if not rows:
-        raise ValueError(f"no audio files ({', '.join(AUDIO_EXTENSIONS)}) and no Parquet files in {str(path)!r}")
+        raise ValueError(
+            f"no audio files ({', '.join(AUDIO_EXTENSIONS)}) and no Parquet files in {str(path)!r}"
+        )
     # from_list keeps the paths as they are: the audiofolder builder would want to decode them with torchcodec
     return Dataset.from_list(rows).cast_column("audio", Audio(decode=False))
 
@@ -104,7 +110,10 @@ def _metadata_rows(path: Path) -> list[dict[str, Any]]:
         if not row.get("file_name"):
             raise ValueError(f"row {number} of {str(path)!r} has no file_name")
     return [
-        {"audio": str(path.parent / row["file_name"]), **{k: v for k, v in row.items() if k not in ("audio", None)}}
+        {
+            "audio": str(path.parent / row["file_name"]),
+            **{k: v for k, v in row.items() if k not in ("audio", None)},
+        }
         for row in rows
     ]
 
@@ -113,4 +122,8 @@ def _bare_rows(path: Path) -> Iterator[dict[str, Any]]:
     for file in sorted(path.rglob("*")):
         if file.suffix.lower() in AUDIO_EXTENSIONS and not file.name.startswith("."):
             name = str(file.relative_to(path))
-            yield {"audio": str(file), "file_name": name, "label": file.parent.name if file.parent != path else ""}
+            yield {
+                "audio": str(file),
+                "file_name": name,
+                "label": file.parent.name if file.parent != path else "",
+            }

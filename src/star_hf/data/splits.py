@@ -15,8 +15,8 @@ def split_for_validation(
 ) -> tuple[Dataset, Dataset | None]:
     """Split off the share `fraction` of the values of `key_column` (at least one value when `fraction` > 0).
 
-    Clips that share a value (cuts of one recording, for instance) land on the same side. The values are ordered
-    by their hash, so the split depends neither on the row order nor on the machine.
+    Clips that share a value (cuts of one recording, for instance) land on the same side. The values are
+    ordered by their hash, so the split depends neither on the row order nor on the machine.
     Returns the training part and the validation part, `None` for a `fraction` of 0.
     """
     if not 0.0 <= fraction < 1.0:
@@ -25,7 +25,8 @@ def split_for_validation(
         return dataset, None
     if key_column not in dataset.column_names:
         raise ValueError(
-            f"validation key column {key_column!r} is not in the dataset; it has {', '.join(dataset.column_names)}"
+            f"validation key column {key_column!r} is not in the dataset, "
+            f"which has {', '.join(dataset.column_names)}"
         )
     keys = [_key(value, index) for index, value in enumerate(dataset[key_column])]
     distinct = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())

@@ -1,17 +1,10 @@
-"""Measuring: reconstruction, latent capacity, and a judge of what clips are. Plots are in `evaluation.plots`."""
+"""Measuring: reconstruction, latent capacity, what clips are recognized as, whether they are copies, plots.
 
-from .classifier import ClipJudge, JudgeReport, clip_features, cross_validate
+`reconstruction` and `latents` need nothing beyond the library; `classifier`, `plots` and the `evaluate`
+modules in `metrics/` need its extra `eval`.
+"""
+
 from .latents import ChannelKL, LatentProfile
 from .reconstruction import mel_distance, si_sdr, stft_distance
 
-__all__ = [
-    "ChannelKL",
-    "ClipJudge",
-    "JudgeReport",
-    "LatentProfile",
-    "clip_features",
-    "cross_validate",
-    "mel_distance",
-    "si_sdr",
-    "stft_distance",
-]
+__all__ = ["ChannelKL", "LatentProfile", "mel_distance", "si_sdr", "stft_distance"]

@@ -1,7 +1,7 @@
 """The judge: which class of sound a clip belongs to, by a linear classifier on log-mel statistics.
 
-It answers one question about a text-to-audio model: are the clips that it makes for "rain" recognized as rain by
-a classifier that was fitted on real recordings? Real recordings that the classifier has not seen give the
+It answers one question about a text-to-audio model: are the clips that it makes for "rain" recognized as rain
+by a classifier that was fitted on real recordings? Real recordings that the classifier has not seen give the
 ceiling, chance is one over the number of classes.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ FFT_SIZE, HOP = 2048, 512
 MEL_BANDS, MIN_FREQUENCY, MAX_FREQUENCY = 64, 40.0, 16000.0
 CEPSTRAL_COEFFICIENTS = 20
 # Everything further below the loudest point of the clip counts as silence. Recordings are often padded with
-# digital zeros, which a decoder fills with faint noise: without this floor the padding would decide the class.
+# digital zeros, which a decoder fills with faint noise: without this floor the padding would decide the
+# class.
 FLOOR_DB = 50.0
 CHANGE_LAG = 2  # frames between the two spectra whose difference measures change: 23 ms
 MODULATION_WINDOW = 216  # frames of the envelope's spectrum: 2.5 s
@@ -42,10 +44,11 @@ _MEL_FILTERS = mel_filter_bank(
 def clip_features(waveform: torch.Tensor | np.ndarray, sampling_rate: int) -> np.ndarray:
     """Describe one clip `(channels, samples)` of any length and level by a vector of log-mel statistics.
 
-    Mono mixture, 64 mel bands from 40 Hz to 16 kHz in dB below the clip's loudest point, cut off at -50 dB. Over
-    the frames: mean, standard deviation and mean absolute change of each band and of 20 cepstral coefficients;
-    percentiles, spread and change of the level; spectra of the envelopes (0.5 to 43 Hz) of the level and of four
-    groups of bands, which tell a clock's ticks from a rotor or crackling fire. Scaling the clip changes nothing.
+    Mono mixture, 64 mel bands from 40 Hz to 16 kHz in dB below the clip's loudest point, cut off at -50 dB.
+    Over the frames: mean, standard deviation and mean absolute change of each band and of 20 cepstral
+    coefficients; percentiles, spread and change of the level; spectra of the envelopes (0.5 to 43 Hz) of the
+    level and of four groups of bands, which tell a clock's ticks from a rotor or crackling fire. Scaling the
+    clip changes nothing.
 
     Raises `ValueError` when the clip is not `(channels, samples)`, not finite, or silent.
     """
@@ -92,7 +95,9 @@ class JudgeReport:
     def of(cls, meant: Sequence[str], assigned: Sequence[str]) -> JudgeReport:
         """Count two lists of equal length. Raises `ValueError` when they are empty or differ in length."""
         if len(meant) != len(assigned) or not meant:
-            raise ValueError(f"`meant` has {len(meant)} classes for {len(assigned)} `assigned`; equal, > 0 needed.")
+            raise ValueError(
+                f"`meant` has {len(meant)} classes for {len(assigned)} `assigned`; equal, > 0 needed."
+            )
         rows, columns = sorted(set(meant)), sorted({*meant, *assigned})
         confusion = {row: dict.fromkeys(columns, 0) for row in rows}
         for row, column in zip(meant, assigned, strict=True):
@@ -152,9 +157,9 @@ def cross_validate(
 ) -> JudgeReport:
     """Judge each fold by a classifier that was fitted on the other folds.
 
-    `features` is `(clips, features)` of real clips. `held_out_features`, row by row another version of the same
-    clips (sent through an autoencoder, for instance), is what gets judged; by default the real clips themselves,
-    which gives the ceiling. Raises `ValueError` when lengths differ or there is only one fold.
+    `features` is `(clips, features)` of real clips. `held_out_features`, row by row another version of the
+    same clips (sent through an autoencoder, for instance), is what gets judged; by default the real clips
+    themselves, which gives the ceiling. Raises `ValueError` when lengths differ or there is only one fold.
     """
     labels, folds = np.asarray(labels), np.asarray(folds)
     judged = features if held_out_features is None else held_out_features
@@ -193,7 +198,7 @@ def _frame_statistics(values: np.ndarray) -> np.ndarray:
 
 
 def _modulation_spectrum(envelope: np.ndarray) -> np.ndarray:
-    """Share of the envelope's power in each modulation band, as a logarithm: independent of depth and duration."""
+    """Logarithm of each modulation band's share of the envelope's power, whatever its depth and length."""
     normalized = (envelope - envelope.mean()) / (envelope.std() + 1e-6)
     normalized = np.pad(normalized, (0, max(0, MODULATION_WINDOW - len(normalized))))
     starts = range(0, len(normalized) - MODULATION_WINDOW + 1, MODULATION_WINDOW // 2)
@@ -202,5 +207,5 @@ def _modulation_spectrum(envelope: np.ndarray) -> np.ndarray:
     frame_rate = SAMPLING_RATE / HOP
     frequency = np.fft.rfftfreq(MODULATION_WINDOW, 1 / frame_rate)
     edges = np.geomspace(0.5, frame_rate / 2, MODULATION_BANDS + 1)
-    shares = [power[(frequency >= low) & (frequency < high)].sum() for low, high in zip(edges, edges[1:])]
+    shares = [power[(frequency >= low) & (frequency < high)].sum() for low, high in pairwise(edges)]
     return np.log10(np.array(shares) / (power.sum() + 1e-9) + 1e-4)

@@ -32,7 +32,7 @@ class LatentProfile:
 
     @property
     def eighths(self) -> tuple[float, ...]:
-        """Mean KL of each eighth of the channels, first to last (of each channel, when there are fewer than 8)."""
+        """Mean KL of each eighth of the channels, first to last; of each channel if there are fewer."""
         groups = torch.tensor(self.kl_per_channel, dtype=torch.float64).tensor_split(
             min(8, len(self.kl_per_channel))
         )
@@ -40,12 +40,12 @@ class LatentProfile:
 
     @property
     def head_tail_ratio(self) -> float:
-        """Mean KL of the first eighth over that of the last: 1 without order, above 1 when the head carries more."""
+        """Mean KL of the first eighth over that of the last: above 1 when the head carries more."""
         head, tail = self.eighths[0], self.eighths[-1]
         return head / tail if tail > 0 else math.inf
 
     def to_dict(self) -> dict:
-        """All of it as plain numbers, for JSON. An infinite ratio (a tail without any information) is None."""
+        """All of it as plain numbers, for JSON; an infinite ratio (a tail without information) is None."""
         return {
             "kl_per_channel": list(self.kl_per_channel),
             "kl_per_eighth": list(self.eighths),
@@ -98,4 +98,6 @@ class ChannelKL:
             raise ValueError("No posterior was added: there is nothing to measure.")
         if not (math.isfinite(frame_rate) and frame_rate > 0):
             raise ValueError(f"`frame_rate` must be a finite number > 0, got {frame_rate!r}.")
-        return LatentProfile(tuple((self.total / self.num_frames).tolist()), float(frame_rate), self.num_frames)
+        return LatentProfile(
+            tuple((self.total / self.num_frames).tolist()), float(frame_rate), self.num_frames
+        )

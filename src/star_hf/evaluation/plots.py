@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +17,19 @@ from transformers.audio_utils import hertz_to_mel, mel_filter_bank
 
 from .latents import LatentProfile
 
-DPI = 150
+DPI = 120
 COLORS = ("#0b6e99", "#d9730d", "#6f6f6f", "#448361", "#9065b0", "#c14c8a")
 FFT_SIZE, HOP, MEL_BANDS, MIN_FREQUENCY = 2048, 512, 96, 40.0
 DYNAMIC_RANGE_DB = 70.0
-FREQUENCY_TICKS = (100, 300, 1000, 3000, 10000)
+FREQUENCY_TICKS = (300, 1000, 3000, 10000)
+TITLE_WIDTH = 24  # characters
 
 
 def plot_kl_profile(profiles: Mapping[str, LatentProfile], path: str | Path) -> Path:
     """Draw the KL of each latent channel for one or several autoencoders, by name, into a PNG at `path`."""
     if not profiles:
         raise ValueError("`profiles` is empty: there is nothing to plot.")
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    figure = Figure(figsize=(7.5, 4 + 0.2 * len(profiles)), layout="constrained")
     axes = figure.subplots()
     for (name, profile), color in zip(profiles.items(), _colors(len(profiles)), strict=True):
         channels = np.arange(1, len(profile.kl_per_channel) + 1)
@@ -44,7 +46,7 @@ def plot_kl_profile(profiles: Mapping[str, LatentProfile], path: str | Path) -> 
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes)
-    axes.legend(frameon=False, loc="lower left")
+    figure.legend(frameon=False, loc="outside lower center", ncols=1)
     return _save(figure, path)
 
 
@@ -84,7 +86,7 @@ def plot_spectrogram_grid(
             axes.set_xlim(0, seconds)
             if column == 0:
                 axes.set_ylabel(f"{name}\nfrequency [Hz]")
-        rows["real"].set_title(pairs[index].title, fontsize=11)
+        rows["real"].set_title(textwrap.fill(pairs[index].title, TITLE_WIDTH), fontsize=11)
         rows["generated"].set_xlabel("time [s]")
         rows["generated"].tick_params(labelbottom=True)
     figure.colorbar(image, ax=grid, label="level below the clip's loudest point [dB]", shrink=0.6, aspect=40)
@@ -97,16 +99,16 @@ def plot_training_curves(
     title: str = "Training",
     ylabel: str = "loss",
 ) -> Path:
-    """Draw `(step, value)` series, by name, on a logarithmic scale when all values are > 0, into a PNG at `path`."""
+    """Draw `(step, value)` series, by name, into a PNG at `path`; logarithmic when they span a decade."""
     if not any(curves.values()):
         raise ValueError("`curves` holds no points: there is nothing to plot.")
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
     for (name, points), color in zip(curves.items(), _colors(len(curves)), strict=True):
-        steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, color=color, linewidth=1.5, label=name)
+        axes.plot(*zip(*points, strict=True), color=color, linewidth=1.5, label=name)
     axes.set(title=title, xlabel="step", ylabel=ylabel)
-    if all(value > 0 for points in curves.values() for _, value in points):
+    values = [value for points in curves.values() for _, value in points]
+    if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_yscale("log")
     _finish(axes)
     axes.legend(frameon=False)

@@ -61,7 +61,7 @@ def flow_matching_loss(
 ) -> torch.Tensor:
     """Mean squared error between velocities over the real frames, a float32 scalar.
 
-    L = mean of (v_theta - (z_1 - z_0))² over frames and channels; every real frame of the batch weighs the same.
+    L = mean of (v_theta - (z_1 - z_0))² over frames and channels, every real frame weighing the same.
 
     Args:
         prediction, target: `(batch, frames, channels)`.

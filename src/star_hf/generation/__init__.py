@@ -6,4 +6,11 @@ from .pipeline_star_gen import StarGenPipeline
 from .prefix_cache import TextPrefix
 from .text import tokenize_prompts
 
-__all__ = ["StarGenConfig", "StarGenModel", "StarGenOutput", "StarGenPipeline", "TextPrefix", "tokenize_prompts"]
+__all__ = [
+    "StarGenConfig",
+    "StarGenModel",
+    "StarGenOutput",
+    "StarGenPipeline",
+    "TextPrefix",
+    "tokenize_prompts",
+]

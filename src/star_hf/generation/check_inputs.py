@@ -34,19 +34,30 @@ def check_forward(
         raise ValueError("exactly one of `input_ids` and `prefix` must be given")
     if timestep.shape != (batch,):
         raise ValueError(f"`timestep` must have shape ({batch},), got {tuple(timestep.shape)}")
-    if input_ids is not None and (input_ids.ndim != 2 or input_ids.shape[0] != batch):
-        raise ValueError(f"`input_ids` must have shape ({batch}, tokens), got {tuple(input_ids.shape)}")
-    if prefix is not None and prefix.batch_size != batch:
-        raise ValueError(f"`prefix` must have {batch} rows, as `latents` has, got {prefix.batch_size}")
-    if prefix is not None and attention_mask is not None:
+    if input_ids is not None:
+        check_text(input_ids, attention_mask)
+    elif attention_mask is not None:
         raise ValueError("`attention_mask` belongs to `input_ids`; `prefix` has its own")
+    rows = len(input_ids) if prefix is None else prefix.batch_size
+    if rows != batch:
+        name = "input_ids" if prefix is None else "prefix"
+        raise ValueError(f"`{name}` must have {batch} rows, as `latents` has, got {rows}")
+    if audio_mask is not None and audio_mask.shape != (batch, frames):
+        raise ValueError(f"`audio_mask` must have shape ({batch}, {frames}), got {tuple(audio_mask.shape)}")
+
+
+def check_text(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> None:
+    """Raise a ValueError unless there is at least one column of text and the mask has its shape."""
+    if input_ids.ndim != 2 or input_ids.shape[1] == 0:
+        raise ValueError(
+            "`input_ids` must have shape (batch, tokens) with at least one token, which may be padding, "
+            f"got {tuple(input_ids.shape)}"
+        )
     if attention_mask is not None and attention_mask.shape != input_ids.shape:
         raise ValueError(
             f"`attention_mask` must have the shape of `input_ids`, {tuple(input_ids.shape)}, "
             f"got {tuple(attention_mask.shape)}"
         )
-    if audio_mask is not None and audio_mask.shape != (batch, frames):
-        raise ValueError(f"`audio_mask` must have shape ({batch}, {frames}), got {tuple(audio_mask.shape)}")
 
 
 def check_prompts(prompt: Any, negative_prompt: Any) -> int:
@@ -90,15 +101,17 @@ def check_finite(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be finite, got {value}")
 
 
-def check_audio_length(seconds: Any, longest: float) -> None:
-    """Raise unless `seconds` is a positive duration of at most `longest`."""
+def check_audio_length(seconds: Any, sampling_rate: int, longest: float) -> None:
+    """Raise unless `seconds` is a duration of at least one sample and at most `longest`."""
     check_finite("audio_length_in_s", seconds)
     if seconds <= 0:
         raise ValueError(f"`audio_length_in_s` must be positive, got {seconds}")
+    if round(seconds * sampling_rate) < 1:
+        raise ValueError(f"`audio_length_in_s` must be at least one sample, 1/{sampling_rate}, got {seconds}")
     if seconds > longest:
         raise ValueError(
-            f"`audio_length_in_s` must be at most {longest:g} s, got {seconds:g}; where memory allows more, raise "
-            "`pipe.model.config.max_audio_length_in_s`"
+            f"`audio_length_in_s` must be at most {longest:g} s, got {seconds:g}; where memory allows more, "
+            "raise `pipe.model.config.max_audio_length_in_s`"
         )
 
 
@@ -108,7 +121,9 @@ def check_generator(generator: Any, batch_size: int) -> None:
         return
     is_list = isinstance(generator, (list, tuple))
     if not is_list or not all(isinstance(entry, torch.Generator) for entry in generator):
-        raise TypeError(f"`generator` must be a torch.Generator or a list of them, got {_describe(generator)}")
+        raise TypeError(
+            f"`generator` must be a torch.Generator or a list of them, got {_describe(generator)}"
+        )
     if len(generator) != batch_size:
         raise ValueError(
             f"`generator` must have one entry per waveform, {batch_size} (prompts times "
@@ -116,16 +131,15 @@ def check_generator(generator: Any, batch_size: int) -> None:
         )
 
 
-def check_latents(latents: Any, batch_size: int, channels: int, frames: int | None) -> None:
-    """Raise unless `latents` is a floating point tensor `(batch_size, channels, frames)`."""
+def check_latents(latents: Any, batch_size: int, channels: int) -> None:
+    """Raise unless `latents` is a finite floating point tensor `(batch_size, channels, frames)`."""
     if not isinstance(latents, torch.Tensor) or not latents.is_floating_point():
         raise TypeError(f"`latents` must be a floating point tensor, got {_describe(latents)}")
     shape = tuple(latents.shape)
-    fits = len(shape) == 3 and shape[:2] == (batch_size, channels) and shape[2] > 0
-    if not fits or (frames is not None and shape[2] != frames):
+    if len(shape) != 3 or shape[:2] != (batch_size, channels) or shape[2] == 0:
         raise ValueError(
-            f"`latents` must have shape (waveforms, channels, frames) = ({batch_size}, {channels}, "
-            f"{'any' if frames is None else frames}), got {shape}"
+            f"`latents` must have shape (waveforms, channels, frames) = ({batch_size}, {channels}, frames), "
+            f"got {shape}"
         )
     if not latents.isfinite().all():
         raise ValueError("`latents` must be finite, got NaN or infinity")
@@ -144,7 +158,8 @@ def check_callback(callback: Callable | None, tensor_inputs: Sequence[str], allo
     unknown = [name for name in tensor_inputs if name not in allowed]
     if unknown:
         raise ValueError(
-            f"`callback_on_step_end_tensor_inputs` must be among {', '.join(allowed)}, got {', '.join(unknown)}"
+            f"`callback_on_step_end_tensor_inputs` must be among {', '.join(allowed)}, "
+            f"got {', '.join(unknown)}"
         )
 
 

@@ -20,8 +20,8 @@ class StarGenConfig(PretrainedConfig):
         time_embedding_scale: factor on t in [0, 1] before the sinusoids, of angular frequencies 1 to 1e-4.
         max_text_tokens: longer prompts are cut, with a warning.
         default_audio_length_in_s: length that the pipeline generates when none is asked for, in seconds.
-        max_audio_length_in_s: longest length that the pipeline accepts, in seconds. Memory grows with it: raise it
-            (`pipe.model.config.max_audio_length_in_s = ...`) where there is enough.
+        max_audio_length_in_s: longest length that the pipeline accepts, in seconds. Memory grows with it;
+            where there is enough, raise this.
 
     Raises:
         ValueError: a value out of its range, or a checkpoint of another model type.
@@ -82,6 +82,8 @@ class StarGenConfig(PretrainedConfig):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The saved dictionary, refused where it is of another model type: loading would only warn."""
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if not config_dict:
+            raise OSError(f"{pretrained_model_name_or_path} has no config.json")
         model_type = config_dict.get("model_type")
         if model_type != cls.model_type:
             found = f"of type {model_type!r}" if model_type else "without a `model_type`"

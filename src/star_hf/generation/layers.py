@@ -31,6 +31,3 @@ class AudioTokenEmbedding(nn.Module):
         # The sinusoids are computed in float32: in half precision 1000 t has no fraction left.
         time = self.time_embedding(self.time_sinusoids(timestep).to(dtype))
         return tokens + time[:, None, :].to(tokens.device)
-
-    def linear_layers(self) -> tuple[nn.Linear, ...]:
-        return self.latent_projection, self.time_embedding.linear_1, self.time_embedding.linear_2

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AudioPipelineOutput, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import AudioPipelineOutput, FlowMatchEulerDiscreteScheduler
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import snapshot_download
 from transformers import PreTrainedTokenizerBase
 
 from ..flow import classifier_free_guidance
 from . import check_inputs as checks
-from .loading import require_safetensors
 from .modeling_star_gen import StarGenModel
+from .pipeline_loading import StarPipeline
 from .prefix_cache import TextPrefix
 from .text import tokenize_prompts
-from .vae_interface import LatentLayout, latent_layout, latent_statistics
-
-_DOWNLOADED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-# Lets `DiffusionPipeline.from_pretrained(folder, custom_pipeline="pipeline", trust_remote_code=True)` find the class.
-_PIPELINE_FILE = "from star_hf import StarGenPipeline as StarGenPipeline\n"
+from .vae_interface import check_vae_fits, latent_layout, latent_statistics
 
 
-class StarGenPipeline(DiffusionPipeline):
+class StarGenPipeline(StarPipeline):
     r"""Text-to-audio generation with flow matching over continuous audio latents.
 
     Args:
-        vae: an [`AutoencoderStar`], or any audio VAE of diffusers with `encode().latent_dist` and `decode().sample`
-            over latents `(batch, channels, frames)`.
+        vae: an [`AutoencoderStar`], or any audio VAE of diffusers with `encode().latent_dist` and
+            `decode().sample` over latents `(batch, channels, frames)`.
         model: the [`StarGenModel`] that predicts velocities.
         tokenizer: of the model's text backbone.
         scheduler: a [`~diffusers.FlowMatchEulerDiscreteScheduler`].
@@ -70,7 +62,7 @@ class StarGenPipeline(DiffusionPipeline):
 
     @property
     def interrupt(self) -> bool:
-        """Set `pipe._interrupt = True` in a callback to skip the remaining steps."""
+        """Whether the remaining steps are skipped; a callback asks for it by `pipe._interrupt = True`."""
         return self._interrupt
 
     @torch.no_grad()
@@ -100,11 +92,11 @@ class StarGenPipeline(DiffusionPipeline):
             guidance_scale: s in `unconditional + s * (conditional - unconditional)`; at 1 or less only the
                 conditional velocity is computed.
             num_waveforms_per_prompt: waveforms for each prompt, next to each other in the output.
-            generator: source of the noise. A list has one generator per waveform, and then the same seed gives the
-                same waveform whatever else is in the batch.
+            generator: source of the noise. A list has one generator per waveform; then the same seed gives
+                the same waveform whatever else is in the batch.
             latents: the noise itself, `(waveforms, channels, frames)`, instead of drawing it.
-            output_type: `"pt"` for a float32 tensor `(waveforms, audio_channels, samples)`, `"np"` for an array of
-                the same, `"latent"` for latents `(waveforms, channels, frames)` as `vae.decode` takes them.
+            output_type: `"pt"` for a float32 tensor `(waveforms, audio_channels, samples)`, `"np"` for the
+                array, `"latent"` for latents `(waveforms, channels, frames)` as `vae.decode` takes them.
             return_dict: whether to return an [`~diffusers.AudioPipelineOutput`] instead of a tuple.
             callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each step; what it
                 returns replaces the tensors.
@@ -118,10 +110,11 @@ class StarGenPipeline(DiffusionPipeline):
         """
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        callback_on_step_end_tensor_inputs = callback_on_step_end_tensor_inputs or ["latents"]
+        if callback_on_step_end_tensor_inputs is None:
+            callback_on_step_end_tensor_inputs = ["latents"]
 
         # 1. Check inputs
-        layout = self.check_inputs(
+        self.check_inputs(
             prompt,
             negative_prompt,
             audio_length_in_s,
@@ -138,10 +131,6 @@ class StarGenPipeline(DiffusionPipeline):
         self._interrupt = False
         device = self._execution_device
         batch_size = (1 if isinstance(prompt, str) else len(prompt)) * num_waveforms_per_prompt
-        if audio_length_in_s is None and latents is not None:
-            num_samples = latents.shape[2] * layout.hop_length
-        else:
-            num_samples = layout.num_samples(audio_length_in_s or self.model.config.default_audio_length_in_s)
 
         # 2. Encode prompts
         prefix = self.encode_prompt(
@@ -149,23 +138,22 @@ class StarGenPipeline(DiffusionPipeline):
         )
 
         # 3. Prepare latents
-        latents = self.prepare_latents(batch_size, layout, num_samples, generator, latents, device)
+        seconds = self._resolve_audio_length(audio_length_in_s, latents)
+        latents = self.prepare_latents(batch_size, seconds, device, generator, latents)
 
         # 4. Integrate from noise to latents
-        self.scheduler.set_timesteps(
-            sigmas=np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps), device=device
-        )
-        timesteps = self.scheduler.timesteps
-        self._num_timesteps = len(timesteps)
-        with self.progress_bar(total=num_inference_steps) as progress_bar:
-            for i, t in enumerate(timesteps):
+        sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
+        self.scheduler.set_timesteps(sigmas=sigmas, device=device)
+        self._num_timesteps = len(self.scheduler.timesteps)
+        with self.progress_bar(total=self._num_timesteps) as progress_bar:
+            for i, t in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
                 velocity = self.predict_velocity(latents, t, prefix)
-                # The scheduler's sigma is 1 - t, so that its velocity is noise - data: the negative of the model's.
+                # The scheduler's sigma is 1 - t: its velocity is noise - data, the negative of the model's.
                 latents = self.scheduler.step(-velocity, t, latents).prev_sample
                 if callback_on_step_end is not None:
-                    tensors = {name: latents for name in callback_on_step_end_tensor_inputs}
+                    tensors = dict.fromkeys(callback_on_step_end_tensor_inputs, latents)
                     latents = (callback_on_step_end(self, i, t, tensors) or {}).pop("latents", latents)
                 progress_bar.update()
 
@@ -173,7 +161,7 @@ class StarGenPipeline(DiffusionPipeline):
         mean, std = latent_statistics(self.model, self.vae, device)
         audio = latents * std + mean
         if output_type != "latent":
-            audio = self.decode_latents(audio)[..., :num_samples]
+            audio = self.decode_latents(audio)[..., : latent_layout(self.vae).num_samples(seconds)]
         if output_type == "np":
             audio = audio.cpu().numpy()
         self.maybe_free_model_hooks()
@@ -182,52 +170,46 @@ class StarGenPipeline(DiffusionPipeline):
     def check_inputs(
         self,
         prompt,
-        negative_prompt,
-        audio_length_in_s,
-        num_inference_steps,
-        guidance_scale,
-        num_waveforms_per_prompt,
-        generator,
-        latents,
-        output_type,
-        callback_on_step_end,
-        callback_on_step_end_tensor_inputs,
-    ) -> LatentLayout:
-        """Raise a TypeError or ValueError for a wrong argument or VAE; else return the layout of the latents."""
-        layout = self._check_components()
+        negative_prompt=None,
+        audio_length_in_s=None,
+        num_inference_steps=24,
+        guidance_scale=3.0,
+        num_waveforms_per_prompt=1,
+        generator=None,
+        latents=None,
+        output_type="pt",
+        callback_on_step_end=None,
+        callback_on_step_end_tensor_inputs=("latents",),
+    ) -> None:
+        """Raise a TypeError or ValueError for a wrong argument, or for a VAE that does not fit the model."""
+        layout, config = latent_layout(self.vae), self.model.config
+        check_vae_fits(layout, config)
         checks.check_count("num_inference_steps", num_inference_steps)
         checks.check_count("num_waveforms_per_prompt", num_waveforms_per_prompt)
         checks.check_finite("guidance_scale", guidance_scale)
         batch_size = checks.check_prompts(prompt, negative_prompt) * num_waveforms_per_prompt
         checks.check_generator(generator, batch_size)
-        longest = self.model.config.max_audio_length_in_s
-        if audio_length_in_s is not None:
-            checks.check_audio_length(audio_length_in_s, longest)
         if latents is not None:
-            frames = None if audio_length_in_s is None else layout.num_frames(audio_length_in_s)
-            checks.check_latents(latents, batch_size, layout.latent_channels, frames)
-            if audio_length_in_s is None:
-                checks.check_audio_length(latents.shape[2] * layout.hop_length / layout.sampling_rate, longest)
+            checks.check_latents(latents, batch_size, layout.latent_channels)
+        seconds = self._resolve_audio_length(audio_length_in_s, latents)
+        checks.check_audio_length(seconds, layout.sampling_rate, config.max_audio_length_in_s)
+        if latents is not None and latents.shape[2] != layout.num_frames(seconds):
+            raise ValueError(
+                f"`latents` must have {layout.num_frames(seconds)} frames for "
+                f"`audio_length_in_s`={seconds:g}, got {latents.shape[2]}"
+            )
         checks.check_output_type(output_type)
         checks.check_callback(
             callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs
         )
-        return layout
 
-    def _check_components(self) -> LatentLayout:
-        layout, config = latent_layout(self.vae), self.model.config
-        if layout.latent_channels != config.latent_channels:
-            raise ValueError(
-                f"`vae` has {layout.latent_channels} latent channels, `model` has {config.latent_channels}"
-            )
-        if config.sampling_rate is not None and layout.sampling_rate != config.sampling_rate:
-            raise ValueError(f"`vae` works at {layout.sampling_rate} Hz, `model` at {config.sampling_rate} Hz")
-        frame_rate = layout.sampling_rate / layout.hop_length
-        if config.frame_rate is not None and abs(frame_rate / config.frame_rate - 1) > 1e-3:
-            raise ValueError(
-                f"`vae` has {frame_rate:.2f} frames per second, `model` has {config.frame_rate:.2f}"
-            )
-        return layout
+    def _resolve_audio_length(self, audio_length_in_s: float | None, latents: torch.Tensor | None) -> float:
+        if audio_length_in_s is not None:
+            return audio_length_in_s
+        if latents is not None:
+            layout = latent_layout(self.vae)
+            return latents.shape[2] * layout.hop_length / layout.sampling_rate
+        return self.model.config.default_audio_length_in_s
 
     def encode_prompt(
         self,
@@ -237,16 +219,16 @@ class StarGenPipeline(DiffusionPipeline):
         do_classifier_free_guidance: bool = True,
         device: torch.device | None = None,
     ) -> TextPrefix:
-        """Keys and values of the prompts, one row per waveform; with guidance the negative prompts come first.
+        """Keys and values of the prompts, a row per waveform; with guidance the negative prompts come first.
 
-        The unconditional branch reads the empty prompt. Each different text is computed once.
+        Without a negative prompt the unconditional branch reads the empty one. Equal texts are computed once.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         texts = prompts
         if do_classifier_free_guidance:
-            negative_prompt = negative_prompt or ""
-            negatives = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else negative_prompt
-            texts = [*negatives, *prompts]
+            negatives = "" if negative_prompt is None else negative_prompt
+            negatives = [negatives] * len(prompts) if isinstance(negatives, str) else list(negatives)
+            texts = negatives + prompts
         different = list(dict.fromkeys(texts))
         max_tokens = self.model.config.max_text_tokens
         input_ids, attention_mask = tokenize_prompts(self.tokenizer, different, max_tokens)
@@ -258,30 +240,29 @@ class StarGenPipeline(DiffusionPipeline):
     def prepare_latents(
         self,
         batch_size: int,
-        layout: LatentLayout,
-        num_samples: int,
-        generator: torch.Generator | list[torch.Generator] | None,
-        latents: torch.Tensor | None,
+        audio_length_in_s: float,
         device: torch.device,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Noise `(batch, channels, frames)` in float32, whatever the model's precision."""
+        """Noise `(batch, channels, frames)`, in float32 whatever the model's precision."""
         if latents is not None:
             return latents.to(device=device, dtype=torch.float32)
-        frames = -(-num_samples // layout.hop_length)
+        layout = latent_layout(self.vae)
+        shape = (batch_size, layout.latent_channels, layout.num_frames(audio_length_in_s))
         generator = list(generator) if isinstance(generator, tuple) else generator
-        return randn_tensor(
-            (batch_size, layout.latent_channels, frames), generator=generator, device=device, dtype=torch.float32
-        )
+        return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
 
-    def predict_velocity(self, latents: torch.Tensor, timestep: torch.Tensor, prefix: TextPrefix) -> torch.Tensor:
-        """Guided velocity, data - noise, of latents `(batch, channels, frames)` at a timestep of the scheduler."""
-        guided = self.do_classifier_free_guidance
+    def predict_velocity(
+        self, latents: torch.Tensor, timestep: torch.Tensor, prefix: TextPrefix
+    ) -> torch.Tensor:
+        """Guided velocity, data - noise, of latents `(batch, channels, frames)` at a scheduler's timestep."""
         tokens = latents.transpose(1, 2)
-        if guided:
+        if self.do_classifier_free_guidance:
             tokens = torch.cat([tokens, tokens])
         t = 1 - timestep / self.scheduler.config.num_train_timesteps
         velocity = self.model(tokens, t.expand(len(tokens)), prefix=prefix).velocity.float()
-        if guided:
+        if self.do_classifier_free_guidance:
             velocity = classifier_free_guidance(*velocity.chunk(2), self.guidance_scale)
         return velocity.transpose(1, 2)
 
@@ -294,6 +275,7 @@ class StarGenPipeline(DiffusionPipeline):
         self.vae.enable_slicing()
 
     def disable_vae_slicing(self) -> None:
+        """Decode the batch at once."""
         self.vae.disable_slicing()
 
     def enable_vae_tiling(self) -> None:
@@ -301,60 +283,5 @@ class StarGenPipeline(DiffusionPipeline):
         self.vae.enable_tiling()
 
     def disable_vae_tiling(self) -> None:
+        """Decode the whole length at once."""
         self.vae.disable_tiling()
-
-    def register_to_config(self, **kwargs: Any) -> None:
-        """Record our classes as `["star_hf", name]` in `model_index.json`: module paths may move, names stay."""
-        for name, value in kwargs.items():
-            if isinstance(value, tuple) and isinstance(value[0], str) and value[0].startswith("star_hf."):
-                kwargs[name] = ("star_hf", value[1])
-        super().register_to_config(**kwargs)
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, safe_serialization: bool = True, **kwargs: Any
-    ) -> None:
-        """Save every component, `model_index.json`, and a `pipeline.py` for [`~diffusers.DiffusionPipeline`]."""
-        require_safetensors(safe_serialization)
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "pipeline.py").write_text(_PIPELINE_FILE)
-        super().save_pretrained(save_directory, safe_serialization=True, **kwargs)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        use_safetensors: bool | None = True,
-        **kwargs: Any,
-    ) -> StarGenPipeline:
-        """Load a pipeline from a folder or a Hub id; further arguments are diffusers' own.
-
-        Raises:
-            ValueError: another pipeline's checkpoint, or pickled weights asked for.
-            OSError: no checkpoint there.
-        """
-        require_safetensors(use_safetensors)
-        return super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, **kwargs)
-
-    @classmethod
-    def load_config(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any):
-        loaded = super().load_config(pretrained_model_name_or_path, **kwargs)
-        name = (loaded[0] if isinstance(loaded, tuple) else loaded).get("_class_name")
-        if name not in {parent.__name__ for parent in cls.__mro__}:
-            raise ValueError(f"{pretrained_model_name_or_path} holds a {name}, not a {cls.__name__}")
-        return loaded
-
-    @classmethod
-    def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
-        """Fetch a Hub repository into the cache, without pickles, code and components given in `kwargs`.
-
-        diffusers' own method refuses components of libraries that it does not know.
-        """
-        components = [name for name in cls._get_signature_keys(cls)[0] if kwargs.get(name) is not None]
-        hub = ("cache_dir", "force_download", "local_files_only", "token", "revision")
-        return snapshot_download(
-            pretrained_model_name,
-            allow_patterns=_DOWNLOADED,
-            ignore_patterns=[f"{name}/*" for name in components],
-            **{name: kwargs[name] for name in hub if kwargs.get(name) is not None},
-        )

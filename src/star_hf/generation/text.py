@@ -16,7 +16,7 @@ def tokenize_prompts(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and the mask of real tokens, both `(batch, tokens)`, padded on the left.
 
-    There is always at least one column, so that a batch of empty prompts is one column of padding. Prompts longer
+    There is always at least one column: a batch of empty prompts is one column of padding. Prompts of more
     than `max_tokens` are cut and a warning says so.
     """
     rows = tokenizer(list(prompts))["input_ids"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-_LATENT_CHANNELS = ("decoder_input_channels", "latent_channels", "latent_dim")
+# In the order in which they count: where a VAE has a `codebook_dim`, its `latent_dim` is another width.
+_LATENT_CHANNELS = ("decoder_input_channels", "latent_channels", "codebook_dim", "latent_dim")
 _SAMPLING_RATE = ("sampling_rate", "sample_rate")
 _HOP_LENGTH = ("hop_length", "downsampling_ratio")
 _HOP_FACTORS = ("downsampling_ratios",)
@@ -51,6 +52,19 @@ def latent_layout(vae: Any) -> LatentLayout:
     return LatentLayout(latent_channels, hop_length, sampling_rate)
 
 
+def check_vae_fits(layout: LatentLayout, config: Any) -> None:
+    """Raise a ValueError if a model of this configuration was not made for latents of this layout."""
+    if layout.latent_channels != config.latent_channels:
+        raise ValueError(
+            f"`vae` has {layout.latent_channels} latent channels, `model` has {config.latent_channels}"
+        )
+    if config.sampling_rate is not None and layout.sampling_rate != config.sampling_rate:
+        raise ValueError(f"`vae` works at {layout.sampling_rate} Hz, `model` at {config.sampling_rate} Hz")
+    frame_rate = layout.sampling_rate / layout.hop_length
+    if config.frame_rate is not None and abs(frame_rate / config.frame_rate - 1) > 1e-3:
+        raise ValueError(f"`vae` has {frame_rate:.2f} frames per second, `model` has {config.frame_rate:.2f}")
+
+
 def latent_statistics(model: Any, vae: Any, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation `(1, latent_channels, 1)` that latents are normalized with.
 
@@ -67,10 +81,9 @@ def latent_statistics(model: Any, vae: Any, device: torch.device) -> tuple[torch
 
 
 def _find(vae: Any, names: tuple[str, ...]) -> Any:
-    for source in (vae.config, vae):
-        for name in names:
-            # Asked of the instance's own attributes: diffusers models answer for their config with a warning.
-            value = source.get(name) if source is vae.config else vars(vae).get(name)
-            if value is not None:
-                return value
+    for name in names:
+        # A diffusers model that is asked for a value of its configuration warns: ask the configuration.
+        value = vae.config[name] if name in vae.config else getattr(vae, name, None)
+        if value is not None:
+            return value
     return None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from .stft import ShortTimeFourierTransform
 
@@ -11,19 +12,21 @@ _POWER_FLOOR = 1e-8
 
 
 class MultiResolutionSTFTLoss(nn.Module):
-    r"""Spectral convergence and log-magnitude distance over several STFT resolutions, laid out as Stable Audio Open's.
+    r"""Spectral convergence and log-magnitude distance over several STFT resolutions, as Stable Audio Open's.
 
     For magnitudes P of the prediction and T of the target, one resolution contributes
-    \(w_{sc} \lVert T - P\rVert_F / \max(\lVert T\rVert_F, \lVert P\rVert_F) + w_{log} \operatorname{mean}|\ln T - \ln P|\),
-    per clip and signal; clips and resolutions are averaged. The denominator is a constant to the gradient; taking the
-    larger norm bounds the term where the target is silent, as the difference of a mono recording's channels is.
-    Magnitudes are clamped at 1e-4.
+    \(w_{sc} \lVert T - P\rVert_F / \max(\lVert T\rVert_F, \lVert P\rVert_F)
+    + w_{log} \operatorname{mean}|\ln T - \ln P|\), per clip and signal; clips and resolutions are averaged.
+    The denominator is a constant to the gradient; taking the larger norm bounds the term where the target is
+    silent, as the difference of a mono recording's channels is. Magnitudes are clamped at 1e-4.
 
-    Stereo adds the mean of the sum's and the difference's distance and those of left and right, each by its weight; a
-    mono signal is compared as it is. Sum and difference spectra are made from the channels' spectra, not transformed
-    again, and the gradient is computed beside the loss, so that none of the intermediates outlives a clip.
+    Stereo adds the mean of the sum's and the difference's distance and those of left and right, each by its
+    weight; a mono signal is compared as it is. Sum and difference spectra are made from the channels'
+    spectra, not transformed again, and the gradient is computed beside the loss, so that none of the
+    intermediates outlives a clip.
 
-    Source: Yamamoto et al., "Parallel WaveGAN" (2020), eqs. 4-6; Evans et al., "Stable Audio Open" (2024), section 3.
+    Source: Yamamoto et al., "Parallel WaveGAN" (2020), eqs. 4-6; Evans et al., "Stable Audio Open" (2024),
+    section 3.
 
     Args:
         fft_sizes: FFT and window lengths in samples (Hann), even.
@@ -80,8 +83,8 @@ class MultiResolutionSTFTLoss(nn.Module):
         The gradient flows to `prediction` alone, and once (no second derivatives).
 
         Raises:
-            ValueError: if the shapes differ, there are more than two channels, or the clip is no longer than half the
-                longest window, which the transform's reflection at the ends needs.
+            ValueError: if the shapes differ, there are more than two channels, or the clip is no longer than
+                half the longest window, which the transform's reflection at the ends needs.
         """
         if prediction.shape != target.shape or prediction.ndim != 3 or prediction.shape[1] not in (1, 2):
             raise ValueError(
@@ -90,8 +93,8 @@ class MultiResolutionSTFTLoss(nn.Module):
             )
         if prediction.shape[-1] <= max(self.fft_sizes) // 2:
             raise ValueError(
-                f"Clips of {prediction.shape[-1]} samples are too short for an STFT of {max(self.fft_sizes)}; "
-                "shorten `fft_sizes` or lengthen the clips."
+                f"Clips of {prediction.shape[-1]} samples are too short for an STFT of "
+                f"{max(self.fft_sizes)}; shorten `fft_sizes` or lengthen the clips."
             )
         dtype = torch.promote_types(prediction.dtype, torch.float32)
         return _SpectralDistance.apply(prediction.to(dtype), target.detach().to(dtype), self)
@@ -137,7 +140,8 @@ class MultiResolutionSTFTLoss(nn.Module):
         magnitude, target_magnitude = power.sqrt()
         difference = magnitude - target_magnitude
         error = torch.linalg.vector_norm(difference, dim=(1, 2))
-        scale = torch.maximum(*(torch.linalg.vector_norm(m, dim=(1, 2)) for m in (magnitude, target_magnitude)))
+        norms = (torch.linalg.vector_norm(m, dim=(1, 2)) for m in (magnitude, target_magnitude))
+        scale = torch.maximum(*norms)
         log_ratio = torch.log(power[0] / power[1]).mul_(0.5)
         elements = log_ratio[0].numel()
         distance = self.convergence_weight * (error / scale).sum()
@@ -174,13 +178,15 @@ class _SpectralDistance(torch.autograd.Function):
         return torch.stack([value for value, _ in parts]).sum() / batch
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_output):
         (gradient,) = ctx.saved_tensors
         return gradient * grad_output, None, None
 
 
 def a_weighting_gain(frequency: torch.Tensor) -> torch.Tensor:
-    """Gain of the A curve (IEC 61672-1) at `frequency` in Hz, 1 at 1 kHz; any shape in, the same shape out."""
+    """Gain of the A curve (IEC 61672-1) at `frequency` in Hz, 1 at 1 kHz; of the shape of `frequency`."""
+    dtype = frequency.dtype if frequency.is_floating_point() else torch.get_default_dtype()
     squared = frequency.double().square()
 
     def response(f2):
@@ -190,4 +196,4 @@ def a_weighting_gain(frequency: torch.Tensor) -> torch.Tensor:
             / ((f2 + 20.6**2) * (f2 + 12194.0**2) * torch.sqrt((f2 + 107.7**2) * (f2 + 737.9**2)))
         )
 
-    return (response(squared) / response(torch.tensor(1e6, dtype=torch.float64))).to(frequency.dtype)
+    return (response(squared) / response(torch.tensor(1e6, dtype=torch.float64))).to(dtype)

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 class ShortTimeFourierTransform:
     """Centered STFT with a Hann window and reflection at the ends, equal to `torch.stft`, and its adjoint.
 
-    The adjoint replaces automatic differentiation: one inverse real FFT and one overlap-add in place of a complex FFT
-    of full length and a scatter.
+    The adjoint replaces automatic differentiation: one inverse real FFT and one overlap-add in place of a
+    complex FFT of full length and a scatter.
 
     Args:
         size: FFT and window length in samples, even.
@@ -26,7 +26,7 @@ class ShortTimeFourierTransform:
         return torch.fft.rfft(padded.unfold(-1, self.size, self.hop) * self.window)
 
     def adjoint(self, gradient: torch.Tensor, samples: int) -> torch.Tensor:
-        """∂/∂waveform from ∂/∂(re + i·im), `(signals, frames, bins)` → `(signals, samples)`; spoils `gradient`."""
+        """∂/∂waveform of ∂/∂(re + i·im): `(signals, frames, bins)`, spoiled, → `(signals, samples)`."""
         signals, frames, _ = gradient.shape
         # irfft counts every bin but the first and the last twice, and divides by the size.
         gradient[..., 1:-1] /= 2

@@ -22,7 +22,8 @@ def growth_curve(
 ) -> torch.Tensor:
     """KL weight of each channel, `(num_channels,)` in float32.
 
-    With x = (c − 1)/(C − 1) for c = 1…C, the weight is β_c = β_min + (β_max − β_min) · g(x) (equation 4), where g is
+    With x = (c − 1)/(C − 1) for c = 1…C, the weight is β_c = β_min + (β_max − β_min) · g(x) (equation 4),
+    where g is
 
     - `"gamma"`: x^γ; γ = 2 is the paper's choice, γ < 1 is concave;
     - `"linear"`: x;
@@ -55,7 +56,7 @@ def star_loss(
     growth: str = "gamma",
     gamma: float = 2.0,
 ) -> torch.Tensor:
-    """Σ_c β_c KL_c (equation 5), with β_c from `growth_curve` and KL_c the mean over batch and frames. A scalar.
+    """Σ_c β_c KL_c (equation 5), a scalar: β_c from `growth_curve`, KL_c the mean over batch and frames.
 
     Args:
         mean, std: posterior of any variational autoencoder, `(batch, channels, frames)`.

@@ -6,7 +6,9 @@ import torch
 
 from star_hf.evaluation.reconstruction import mel_distance
 
-_DESCRIPTION = "Mel spectral distance of waveforms (FFT 1024, hop 256, 128 bands) as auraloss 0.4 measures it."
+_DESCRIPTION = (
+    "Mel spectral distance of waveforms (FFT 1024, hop 256, 128 bands) as auraloss 0.4 measures it."
+)
 _CITATION = "Yamamoto et al., Parallel WaveGAN, ICASSP 2020 (arXiv 1910.11480)"
 _INPUTS = """
 Args:

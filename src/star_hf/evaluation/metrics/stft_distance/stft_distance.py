@@ -6,7 +6,9 @@ import torch
 
 from star_hf.evaluation.reconstruction import stft_distance
 
-_DESCRIPTION = "Multi-resolution STFT distance of waveforms with auraloss 0.4's default settings; 0 for equal ones."
+_DESCRIPTION = (
+    "Multi-resolution STFT distance of waveforms with auraloss 0.4's default settings; 0 for equal ones."
+)
 _CITATION = "Yamamoto et al., Parallel WaveGAN, ICASSP 2020 (arXiv 1910.11480)"
 _INPUTS = """
 Args:
