@@ -28,6 +28,26 @@ def randomize(model: nn.Module) -> nn.Module:
     return model
 
 
+#: The front end and the linear path that render spectra with noise.
+NOISE_EXCITED = {
+    "filterbank_bands": 4,
+    "filterbank_type": "noise_excited",
+    "filterbank_scales": [0.4, 0.1],
+    "linear_shortcut": True,
+}
+
+
+@pytest.fixture
+def noise_excited():
+    return dict(NOISE_EXCITED)
+
+
+@pytest.fixture(params=[{}, {"filterbank_bands": 4}, NOISE_EXCITED], ids=["plain", "lapped", "noise"])
+def front_end(request):
+    """Configuration of each kind of front end."""
+    return dict(request.param)
+
+
 @pytest.fixture
 def randomized():
     return randomize

@@ -31,9 +31,16 @@ def change_weights(folder, change):
 @torch.no_grad()
 @pytest.mark.parametrize("context_type", ["none", "mamba", "transformer"])
 @pytest.mark.parametrize("low_cpu_mem_usage", [True, False])
-def test_a_saved_model_comes_back_equal(make_small, tmp_path, context_type, low_cpu_mem_usage):
+@pytest.mark.parametrize(
+    "front_end",
+    [
+        {"filterbank_scales": [0.4, 0.2, 0.1, 0.05], "filterbank_exponent": 0.5},
+        {"filterbank_scales": [0.4, 0.1], "filterbank_type": "noise_excited", "linear_shortcut": True},
+    ],
+    ids=["lapped", "noise"],
+)
+def test_a_saved_model_comes_back_equal(make_small, tmp_path, context_type, low_cpu_mem_usage, front_end):
     statistics = {"latents_mean": [0.1, -0.2, 0.3], "latents_std": [1.0, 2.0, 0.5]}
-    front_end = {"filterbank_scales": [0.4, 0.2, 0.1, 0.05], "filterbank_exponent": 0.5}
     autoencoder = make_small(context_type, filterbank_bands=4, **front_end, **statistics)
     # Neither the folded weights nor the filter bank are part of a checkpoint.
     autoencoder.fold_weight_norm().save_pretrained(tmp_path)

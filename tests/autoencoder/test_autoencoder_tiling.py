@@ -14,6 +14,13 @@ CONFIGS = [
     {"filterbank_bands": 4, "downsampling_ratios": [3, 2], "filterbank_exponent": 0.5},
     {"filterbank_bands": 1, "downsampling_ratios": [2, 4], "context_type": "mamba"},
     {"filterbank_bands": 2, "downsampling_ratios": [2, 2], "context_type": "transformer"},
+    {
+        "filterbank_bands": 4,
+        "downsampling_ratios": [3, 2],
+        "filterbank_type": "noise_excited",
+        "linear_shortcut": True,
+        "context_type": "mamba",
+    },
 ]
 
 
@@ -26,9 +33,9 @@ def count_calls(monkeypatch, instance, name: str) -> list[int]:
     """Lengths that the method `name` of `instance` is called with from now on."""
     lengths, method = [], getattr(instance, name)
 
-    def counted(x):
+    def counted(x, *position):
         lengths.append(x.shape[-1])
-        return method(x)
+        return method(x, *position)
 
     monkeypatch.setattr(instance, name, counted)
     return lengths
@@ -112,7 +119,8 @@ def test_reach_bounds_the_receptive_field(autoencoder, end):
         result = autoencoder._encode_features(x)[..., frame]
     else:
         per_frame = 1
-        x = to_channels_last(torch.randn(1, 8, frames, dtype=torch.float64)).requires_grad_()
+        latents = 3 if autoencoder.config.linear_shortcut else 0
+        x = to_channels_last(torch.randn(1, 8 + latents, frames, dtype=torch.float64)).requires_grad_()
         hop = autoencoder.hop_length
         result = autoencoder._decode_features(x)[..., frame * hop : (frame + 1) * hop]
     (gradient,) = torch.autograd.grad(result.square().sum(), x)
@@ -133,7 +141,23 @@ def test_the_context_sees_the_whole_signal_through_tiles(make_small):
     assert difference[..., 0].abs().max() > 1e-6
 
 
-@pytest.mark.parametrize("config", CONFIGS[:2], ids=["plain", "filterbank"])
+@torch.no_grad()
+@pytest.mark.parametrize("frames", [31, 45, 1100])
+@pytest.mark.parametrize("tile_frames", [1, 13, 29])
+def test_tiles_continue_the_noise(make_small, noise_excited, frames, tile_frames):
+    """Also beyond the 4096 blocks after which it repeats, and where tiles do not divide the signal."""
+    autoencoder = make_small("mamba", **noise_excited)
+    assert frames < 1000 or frames * autoencoder.hop_length > 2 * 4096 * noise_excited["filterbank_bands"]
+    x = torch.randn(1, 2, frames * autoencoder.hop_length)
+    posterior = autoencoder.encode(x).latent_dist
+    decoded = autoencoder.decode(posterior.mean).sample
+    autoencoder.enable_tiling()
+    autoencoder.tile_frames = tile_frames
+    assert relative_error(autoencoder.encode(x).latent_dist.parameters, posterior.parameters) < 1e-5
+    assert relative_error(autoencoder.decode(posterior.mean).sample, decoded) < 1e-5
+
+
+@pytest.mark.parametrize("config", [*CONFIGS[:2], CONFIGS[4]], ids=["plain", "filterbank", "noise"])
 def test_inference_in_pieces_equals_the_pass_that_keeps_gradients(make_small, monkeypatch, config):
     """Without gradients, each block runs on pieces of the signal that fit the cache."""
     monkeypatch.setattr(oobleck, "_PIECE_BYTES", 0)
@@ -156,7 +180,8 @@ def test_map_tiles_joins_what_edges_do_not_affect(in_per_step, out_per_step, ste
     reach, tile_steps, seen = 2, 4, []
     signal = torch.arange(float(steps * in_per_step))
 
-    def spoil_edges(x):
+    def spoil_edges(x, first_step):
+        assert x[..., 0].eq(first_step * in_per_step).all()
         seen.append(x.shape[-1] // in_per_step)
         y = x[..., ::in_per_step].repeat_interleave(out_per_step, dim=-1).clone()
         spoiled = reach * out_per_step

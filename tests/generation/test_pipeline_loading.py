@@ -123,11 +123,11 @@ def test_pickles_are_refused(tiny_pipeline_folder, tmp_path):
         ("vae", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
     ],
 )
-def test_folder_with_pickled_weights_is_refused(tiny_pipeline_folder, tmp_path, component, safe, pickled):
-    folder = tmp_path / "pickled"
-    shutil.copytree(tiny_pipeline_folder, folder)
-    weights = folder / component / safe
-    torch.save(load_file(weights), folder / component / pickled)
+def test_folder_with_pickled_weights_is_refused(pipe, tmp_path, component, safe, pickled):
+    """Also where the VAE is diffusers' own, which would fall back to them."""
+    pipe.save_pretrained(tmp_path)
+    weights = tmp_path / component / safe
+    torch.save(load_file(weights), tmp_path / component / pickled)
     weights.unlink()
     with pytest.raises(OSError, match="safetensors"):
-        StarGenPipeline.from_pretrained(folder)
+        StarGenPipeline.from_pretrained(tmp_path)

@@ -87,7 +87,8 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
             filtered noise at the output; see `MultiBandFrontEnd` and `NoiseExcitedFrontEnd`.
         filterbank_scales: typical magnitudes of the bands, by which they are divided.
         filterbank_exponent: compression of the bands' magnitudes; 1 for none.
-        linear_shortcut: whether a linear path leads around the CNN; see `fit_linear_shortcut`. Needs a filter bank.
+        linear_shortcut: whether a linear path leads around the CNN; see `fit_linear_shortcut`. Needs a filter
+            bank.
         context_type: `"mamba"`, `"transformer"` or `"none"`.
         num_context_layers: layers of the context stack, in the encoder and in the decoder.
         context_hidden_size: width of the context stack.
@@ -167,12 +168,15 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
         front_end_reach = 0 if self.filterbank is None else self.filterbank.reach
         samples = (self.encoder.reach + front_end_reach) * filterbank_bands
         self._encoder_reach = math.ceil(samples / self.hop_length)
-        self._decoder_reach = math.ceil(self.decoder.reach + front_end_reach * filterbank_bands / self.hop_length)
+        self._decoder_reach = math.ceil(
+            self.decoder.reach + front_end_reach * filterbank_bands / self.hop_length
+        )
         self._start_with_sharp_posterior()
 
     @torch.no_grad()
     def _start_with_sharp_posterior(self) -> None:
-        # At a standard deviation of softplus(-3) = 0.05 instead of 0.7 the decoder sees the latents from the start.
+        # With a standard deviation near softplus(-3) = 0.05, not 0.7, the decoder sees the latents
+        # from the start.
         self.encoder.conv2.bias[self.config.decoder_input_channels :] = -3.0
 
     @classmethod
@@ -271,7 +275,8 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
         else:
             channels = self.config.decoder_input_channels
             features, latents = features.split([features.shape[1] - channels, channels], dim=1)
-            x = from_channels_last(self.decoder.synthesize(features)) + self.shortcut.from_latents(latents.squeeze(2))
+            linear = self.shortcut.from_latents(latents.squeeze(2))
+            x = from_channels_last(self.decoder.synthesize(features)) + linear
         if self.filterbank is None:
             return x
         return self.filterbank.synthesize(x, first_frame * self.hop_length // self.config.filterbank_bands)

@@ -141,17 +141,18 @@ class MultiBandFrontEnd(nn.Module):
 class NoiseExcitedFrontEnd(nn.Module):
     r"""Log-magnitudes of a lapped transform in, a gain for a carrier plus noise out, per band and block.
 
-    The encoder reads \(\tfrac12\ln(\overline{(c/s)^2})\), the energy of a coefficient and its neighbours in time: the
-    spectrum on the scale of decibels, where loudness and colour add up. The decoder answers with a log-gain g and a
-    carrier u, from which the coefficient is \(s\,e^{g-1}(u + r)\) with r fixed Gaussian noise that every channel
-    shares. So a noise needs no more than its envelope, as in RAVE's noise synthesizer (Caillon & Esling, 2021), and a
-    tone is a carrier that outweighs r. A small model trained for minutes renders spectra this way; the phases of the
-    recording are not kept. The arithmetic is at least float32, also under autocast, where the audio stays so.
+    The encoder reads \(\tfrac12\ln(\overline{(c/s)^2})\), the energy of a coefficient and its neighbours in
+    time: the spectrum on the scale of decibels, where loudness and colour add up. The decoder answers with a
+    log-gain g and a carrier u, from which the coefficient is \(s\,e^{g-1}(u + r)\) with r fixed Gaussian
+    noise that every channel shares. So a noise needs no more than its envelope, as in RAVE's noise
+    synthesizer (Caillon & Esling, 2021), and a tone is a carrier that outweighs r. A small model trained for
+    minutes renders spectra this way; the phases of the recording are not kept. The arithmetic is at least
+    float32, also under autocast, where the audio stays so.
 
     Args:
         bands: number of bands, even.
-        scales: typical magnitudes s over frequency, from the lowest to the highest band; other counts than `bands` are
-            interpolated on a logarithmic scale. All 1 by default.
+        scales: typical magnitudes s over frequency, from the lowest to the highest band; other counts than
+            `bands` are interpolated on a logarithmic scale. All 1 by default.
     """
 
     in_factor, out_factor = 1, 2
@@ -192,7 +193,8 @@ class NoiseExcitedFrontEnd(nn.Module):
             noise = _excitation(self.transform.bands, parameters.device)
             blocks = torch.arange(first_block, first_block + parameters.shape[-1], device=parameters.device)
             noise = noise[:, blocks % noise.shape[1]].repeat(carrier.shape[1] // self.transform.bands, 1)
-            gain = (log_gain - 1).clamp(max=4).exp() * self._channel_scales(carrier.shape[1], parameters.device)
+            scales = self._channel_scales(carrier.shape[1], parameters.device)
+            gain = (log_gain - 1).clamp(max=4).exp() * scales
             audio = self.transform.synthesize(gain * (carrier + noise))
         keeps_precision = torch.is_autocast_enabled(parameters.device.type)
         return audio if keeps_precision else audio.to(parameters.dtype)
@@ -206,7 +208,7 @@ def _interpolate_scales(scales: list[float], bands: int) -> list[float]:
 
 @functools.lru_cache(maxsize=8)
 def _excitation(bands: int, device: torch.device, blocks: int = 4096) -> torch.Tensor:
-    """Gaussian noise `(bands, blocks)`, the same on every machine: numpy keeps this generator's stream as it is."""
+    """Gaussian noise `(bands, blocks)`, the same on every machine: numpy keeps this generator's stream."""
     noise = np.random.RandomState(0).standard_normal((blocks, bands)).astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray(noise.T)).to(device)
 
@@ -227,11 +229,14 @@ def make_front_end(kind: str, bands: int, scales: list[float] | None, exponent: 
     if bands == 1:
         if kind != "lapped" or scales is not None or exponent != 1:
             raise ValueError(
-                "`filterbank_type`, `filterbank_scales` and `filterbank_exponent` need `filterbank_bands` > 1."
+                "`filterbank_type`, `filterbank_scales` and `filterbank_exponent` need "
+                "`filterbank_bands` > 1."
             )
         return None
     if kind == "lapped":
         return MultiBandFrontEnd(bands, scales, exponent)
     if exponent != 1:
-        raise ValueError("`filterbank_exponent` belongs to the 'lapped' front end; 'noise_excited' works in decibels.")
+        raise ValueError(
+            "`filterbank_exponent` belongs to the 'lapped' front end; 'noise_excited' works in decibels."
+        )
     return NoiseExcitedFrontEnd(bands, scales)

@@ -39,7 +39,8 @@ class _WeightNormConvolution(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        # Unit gain and no bias: with PyTorch's default a deep decoder starts as a constant that ignores its latents.
+        # Unit gain and no bias: with PyTorch's default a deep decoder starts as a constant that ignores its
+        # latents.
         self.weight_v.normal_(0, 1 / math.sqrt(self._fan_in))
         self.weight_g.copy_(torch.linalg.vector_norm(self.weight_v, dim=(1, 2), keepdim=True))
         if self.bias is not None:
@@ -48,6 +49,7 @@ class _WeightNormConvolution(nn.Module):
     @torch.no_grad()
     def scale_(self, factor: float) -> None:
         """Multiply the normalized weight by `factor`, at initialization."""
+        self.unfold()
         self.weight_g.mul_(factor)
 
     def fold(self) -> None:

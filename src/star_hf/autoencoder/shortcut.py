@@ -1,7 +1,8 @@
 """A linear path around the CNN, from the front end's features to the latents and back, fitted in closed form.
 
-Around a strided CNN a linear codec of patches is what the network would spend its first thousands of steps on: the
-shortcuts of deep compression autoencoders serve the same end (Chen et al., "Deep Compression Autoencoder", 2024).
+Around a strided CNN a linear codec of patches is what the network would spend its first thousands of steps
+on: the shortcuts of deep compression autoencoders serve the same end (Chen et al., "Deep Compression
+Autoencoder", 2024).
 """
 
 from collections.abc import Iterable
@@ -38,9 +39,16 @@ class LinearShortcut(nn.Module):
 
         Returns:
             The share of the patches' variance that the latents keep.
+
+        Raises:
+            ValueError: more latent channels than values in a patch, or fewer patches than that.
         """
         latent_channels, in_channels, patch = self.to_latents.weight.shape
         size = in_channels * patch
+        if latent_channels > size:
+            raise ValueError(
+                f"`latent_channels` must be at most {size}, the values of a patch, not {latent_channels}."
+            )
         total, square, count = torch.zeros(size, dtype=torch.float64), None, 0
         for batch in features:
             patches = batch.unfold(-1, patch, patch).permute(0, 2, 1, 3).reshape(-1, size).double().cpu()
@@ -48,7 +56,9 @@ class LinearShortcut(nn.Module):
             square = patches.T @ patches if square is None else square.add_(patches.T @ patches)
             count += len(patches)
         if count < size:
-            raise ValueError(f"`features` must hold at least {size} patches for components of that size, not {count}.")
+            raise ValueError(
+                f"`features` must hold at least {size} patches for components of that size, not {count}."
+            )
         mean = total / count
         variances, components = torch.linalg.eigh(square / count - torch.outer(mean, mean))
         kept = variances[-latent_channels:].flip(0).clamp(min=1e-12)
