@@ -39,7 +39,14 @@ from star_hf.generation import StarGenPipeline
 from star_hf.generation.vae_interface import latent_layout
 from star_hf.hub import resolve_model
 
-VAE_OPTIONS = ("filterbank_bands", "context_type", "num_context_layers", "downsampling_ratios")
+VAE_OPTIONS = (
+    "filterbank_bands",
+    "filterbank_type",
+    "linear_shortcut",
+    "downsampling_ratios",
+    "context_type",
+    "num_context_layers",
+)
 
 
 @dataclass

@@ -142,12 +142,10 @@ def test_the_context_sees_the_whole_signal_through_tiles(make_small):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("frames", [31, 45, 1100])
-@pytest.mark.parametrize("tile_frames", [1, 13, 29])
+@pytest.mark.parametrize(("frames", "tile_frames"), [(31, 1), (45, 13), (45, 29), (1100, 129)])
 def test_tiles_continue_the_noise(make_small, noise_excited, frames, tile_frames):
-    """Also beyond the 4096 blocks after which it repeats, and where tiles do not divide the signal."""
+    """Also where tiles do not divide the signal, and beyond 4096 blocks (512 frames), where it repeats."""
     autoencoder = make_small("mamba", **noise_excited)
-    assert frames < 1000 or frames * autoencoder.hop_length > 2 * 4096 * noise_excited["filterbank_bands"]
     x = torch.randn(1, 2, frames * autoencoder.hop_length)
     posterior = autoencoder.encode(x).latent_dist
     decoded = autoencoder.decode(posterior.mean).sample

@@ -7,7 +7,12 @@ import math
 import pytest
 import torch
 
-from star_hf.autoencoder.filterbank import LappedTransform, NoiseExcitedFrontEnd, _excitation
+from star_hf.autoencoder.filterbank import (
+    LappedTransform,
+    MultiBandFrontEnd,
+    NoiseExcitedFrontEnd,
+    _excitation,
+)
 
 SCALES = [0.5, 0.1, 0.02, 0.001]
 
@@ -184,3 +189,12 @@ def test_scales_that_are_not_positive_numbers_are_refused(scales):
 def test_odd_numbers_of_bands_are_refused():
     with pytest.raises(ValueError, match="`bands`.*even.*5"):
         NoiseExcitedFrontEnd(5)
+
+
+@pytest.mark.parametrize("front_end", [MultiBandFrontEnd(4, SCALES, 0.5), NoiseExcitedFrontEnd(4, SCALES)])
+def test_reach_is_the_number_of_blocks_that_a_feature_looks_at(front_end):
+    audio = torch.randn(1, 1, 9 * 4).requires_grad_()
+    (gradient,) = torch.autograd.grad(front_end.analyze(audio)[..., 4].square().sum(), audio)
+    blocks = gradient.reshape(9, 4).abs().amax(1).nonzero().flatten()
+    assert blocks.min() == 4 - front_end.reach
+    assert blocks.max() == 4 + front_end.reach

@@ -1,0 +1,1 @@
+from star_hf import StarGenPipeline as StarGenPipeline
