@@ -33,6 +33,7 @@ from measurement import (
 from run_log import fail
 from star_hf.audio import AudioError, write_audio
 from star_hf.evaluation.classifier import SILENCE, ClipJudge, JudgeReport, clip_features, cross_validate
+from star_hf.evaluation.noise_vocoder import noise_vocode
 from star_hf.evaluation.novelty import measure_novelty
 from star_hf.evaluation.plots import SpectrogramPair, plot_spectrogram_grid, plot_training_curves
 from star_hf.generation import StarGenPipeline
@@ -173,6 +174,8 @@ def evaluate(arguments: GeneratorEvaluationArguments, argv: list[str]) -> dict[s
 
     real = clips.features(vae, "features of the real clips")
     copies = clips.features(vae, "features of the real clips through the VAE", partial(reconstruct, vae))
+    shaped_noise = partial(noise_vocode, sampling_rate=sampling_rate)
+    vocoded = clips.features(vae, "features of the real clips as shaped noise", shaped_noise)
     report = judge_generated(ClipJudge().fit(real, clips.labels), generated, sampling_rate)
     audible = [clip.waveform for clip in generated if clip.waveform.isfinite().all() and clip.waveform.any()]
     novelty = None
@@ -205,6 +208,7 @@ def evaluate(arguments: GeneratorEvaluationArguments, argv: list[str]) -> dict[s
         "ceiling": {
             "real": asdict(cross_validate(real, clips.labels, clips.folds)),
             "through_vae": asdict(cross_validate(real, clips.labels, clips.folds, copies)),
+            "noise_vocoded": asdict(cross_validate(real, clips.labels, clips.folds, vocoded)),
         },
         "chance": 1 / len(prompts),
         "speed": {

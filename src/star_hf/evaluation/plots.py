@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -23,6 +24,7 @@ FFT_SIZE, HOP, MEL_BANDS, MIN_FREQUENCY = 2048, 512, 96, 40.0
 DYNAMIC_RANGE_DB = 70.0
 FREQUENCY_TICKS = (300, 1000, 3000, 10000)
 TITLE_WIDTH = 24  # characters
+COLORMAP = "magma"
 
 
 def plot_kl_profile(profiles: Mapping[str, LatentProfile], path: str | Path) -> Path:
@@ -128,11 +130,12 @@ def _draw_spectrogram(axes: Axes, waveform: torch.Tensor, sampling_rate: int):
     power = filters.T @ np.abs(spectrum) ** 2
     decibels = 10 * np.log10(power / max(power.max(), 1e-20) + 1e-12)
     low, high = (hertz_to_mel(f, mel_scale="slaney") for f in (MIN_FREQUENCY, top))
+    axes.set_facecolor(colormaps[COLORMAP](0.0))  # where a clip is shorter than the axis
     image = axes.imshow(
         decibels,
         origin="lower",
         aspect="auto",
-        cmap="magma",
+        cmap=COLORMAP,
         vmin=-DYNAMIC_RANGE_DB,
         vmax=0,
         interpolation="nearest",
