@@ -8,6 +8,8 @@ import pytest
 
 # Read by huggingface_hub at import: no test waits for a Hub that it must not talk to.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The models are tiny: threads would only wait for each other, most of all on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PROMPTS = ["a dog barking", "rain falling on a roof", "sea waves", "a rooster crowing", "a clock ticking"]
 

@@ -21,8 +21,8 @@ def test_a_tone_becomes_noise_of_its_level_and_colour():
     tone = torch.sin(2 * math.pi * 3000 * TIME)[None]
     noise = noise_vocode(tone, RATE)
     assert noise.shape == tone.shape
-    assert noise.std().item() == pytest.approx(tone.std().item(), rel=0.35)
-    assert _tonality(tone) > 0.99 and _tonality(noise) < 0.5
+    assert noise.std().item() == pytest.approx(tone.std().item(), rel=1e-3)
+    assert _tonality(tone) > 0.99 and _tonality(noise) < 0.7
     spectrum = torch.fft.rfft(noise[0]).abs().square()
     frequency = torch.fft.rfftfreq(len(TIME), 1 / RATE)
     near = (frequency > 2500) & (frequency < 3500)
@@ -33,7 +33,7 @@ def test_loudness_over_time_is_kept():
     burst = torch.randn(1, 2 * RATE) * (TIME < 0.5)
     noise = noise_vocode(burst, RATE)
     level = burst[:, : RATE // 2].std().item()
-    assert noise[:, : RATE // 2].std().item() == pytest.approx(level, rel=0.35)
+    assert noise[:, : RATE // 2].std().item() == pytest.approx(level, rel=0.05)
     assert noise[:, RATE:].abs().max() < 1e-3
 
 

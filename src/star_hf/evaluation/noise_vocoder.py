@@ -25,9 +25,14 @@ def noise_vocode(waveform: torch.Tensor, sampling_rate: int, seed: int = 0) -> t
     spectrum = torch.stft(waveform.float(), FFT_SIZE, HOP, window=window, return_complex=True)
     power = _smooth_over_bands(spectrum.abs().square(), sampling_rate)
     phase = 2 * math.pi * torch.rand(power.shape, generator=torch.Generator().manual_seed(seed))
-    return torch.istft(
-        torch.polar(power.sqrt(), phase), FFT_SIZE, HOP, window=window, length=waveform.shape[1]
-    )
+    noise = torch.polar(power.sqrt(), phase)
+    noise = torch.istft(noise, FFT_SIZE, HOP, window=window, length=waveform.shape[1])
+    # Overlapping frames of random phase cancel in part.
+    return noise * (_level(waveform) / _level(noise).clamp(min=1e-12))
+
+
+def _level(waveform: torch.Tensor) -> torch.Tensor:
+    return waveform.float().square().mean(dim=1, keepdim=True).sqrt()
 
 
 def _smooth_over_bands(power: torch.Tensor, sampling_rate: int) -> torch.Tensor:
