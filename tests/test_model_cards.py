@@ -142,7 +142,6 @@ def test_measurements_are_in_the_card(measured):
         "STAR, β 0.0001 to 0.0004, gamma growth, γ 2 | 4321 | 12.3 |",
         "| generator | scratch | flow matching |  | 9876 |",
         "5 s of sound take 0.77 s",
-        "0.35 s each in batches of 10",
         "2 threads of a x86_64 CPU with AVX512",
         "8.80M",
         "32-band filter bank with noise excitation in front, a linear path around the CNN, 1 context layer",
