@@ -14,17 +14,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from arguments import check_keywords, group, option, parse_arguments
+from arguments import check_keywords, group, option
 from audio_data import AudioDataArguments, CropLoader
-from run_log import RunLog, fail
-from run_setup import TrainingArguments, check_loss_weights, start_run
+from run_log import RunLog
+from run_setup import TrainingArguments, check_loss_weights
 from schedules import ramp
 from star_hf.autoencoder import AutoencoderStar
-from star_hf.data import TooManyBadFiles
 from star_hf.evaluation.reconstruction import stft_distance
 from star_hf.losses import MultiResolutionSTFTLoss
 from star_hf.regularizers import channel_kl, isotropic_kl, rate_kbps, star_loss
-from trainer import StepOutput, Trainer
+from trainer import StepOutput, run_script
 from vae_loading import resolve_export, without_path
 
 LOSSES = ("stft", "waveform", "kl")
@@ -182,12 +181,7 @@ def load_autoencoder(arguments: AutoencoderArguments) -> AutoencoderStar:
 
 
 def main(argv: list[str] | None = None) -> None:
-    try:
-        arguments = parse_arguments(AutoencoderArguments, argv)
-        accelerator, log = start_run(arguments)
-        Trainer(arguments, AutoencoderTask(arguments, log), accelerator, log).run()
-    except (ValueError, TooManyBadFiles, FloatingPointError) as error:
-        fail(str(error))
+    run_script(AutoencoderArguments, AutoencoderTask, argv)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3Config
 
-from arguments import check_keywords, group, option, parse_arguments
-from run_log import RunLog, fail
-from run_setup import TrainingArguments, check_loss_weights, start_run
+from arguments import check_keywords, group, option
+from run_log import RunLog
+from run_setup import TrainingArguments, check_loss_weights
 from star_hf.data import (
     BadFiles,
     EndlessShuffle,
     LatentCollator,
     LatentDataset,
     LatentInfo,
-    TooManyBadFiles,
     open_latents,
     row_captions,
     split_for_validation,
@@ -37,7 +36,7 @@ from star_hf.data import (
 from star_hf.flow import flow_matching_loss, interpolate, sample_times, velocity_target
 from star_hf.generation import StarGenConfig, StarGenModel, StarGenPipeline, tokenize_prompts
 from tokenizer import train_tokenizer
-from trainer import StepOutput, Trainer
+from trainer import StepOutput, run_script
 from vae_loading import load_vae
 
 LOSSES = ("flow",)
@@ -245,12 +244,7 @@ def round_weights(path: Path, dtype: torch.dtype) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    try:
-        arguments = parse_arguments(GeneratorArguments, argv)
-        accelerator, log = start_run(arguments)
-        Trainer(arguments, GeneratorTask(arguments, log), accelerator, log).run()
-    except (ValueError, TooManyBadFiles, FloatingPointError) as error:
-        fail(str(error))
+    run_script(GeneratorArguments, GeneratorTask, argv)
 
 
 if __name__ == "__main__":

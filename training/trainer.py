@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,12 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+from arguments import parse_arguments
 from checkpoints import EXPORT_NAME, STATE_NAME, Checkpoints, atomic_folder, read_state
-from run_log import RunLog, clock, number, progress_line
-from run_setup import TrainingArguments
+from run_log import RunLog, clock, fail, number, progress_line
+from run_setup import TrainingArguments, start_run
 from schedules import learning_rate_factor
-from star_hf.data import BadFiles
+from star_hf.data import BadFiles, TooManyBadFiles
 
 
 @dataclass
@@ -301,3 +302,17 @@ class Window:
 
     def means(self) -> dict[str, float]:
         return {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+
+
+def run_script(
+    arguments_class: type[TrainingArguments],
+    make_task: Callable[[Any, RunLog], Task],
+    argv: list[str] | None = None,
+) -> None:
+    """A training script, from command line to exit code; what a user can mend is one line, no traceback."""
+    try:
+        arguments = parse_arguments(arguments_class, argv)
+        accelerator, log = start_run(arguments)
+        Trainer(arguments, make_task(arguments, log), accelerator, log).run()
+    except (ValueError, TooManyBadFiles, FloatingPointError) as error:
+        fail(str(error))
