@@ -1,137 +1,287 @@
-"""The audio side of a recipe: which dataset, which clips are held out, and batches of random crops."""
+"""Batches of crops or of captioned clips from one or several datasets, and the clips that are held out."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
 
-from arguments import group, option
-from star_hf.audio import AudioError, read_audio
+from audio_arguments import AudioDataArguments, SourceArguments
+from star_hf.audio import AudioError
 from star_hf.data import (
-    AudioCrops,
     BadFiles,
-    CropSettings,
-    EndlessShuffle,
-    StreamedAudioCrops,
+    CaptionedClipReader,
+    CaptionTemplates,
+    ChannelPolicy,
+    ClipDataset,
+    ClipStream,
+    CropReader,
+    MixedClips,
+    MixedStream,
+    MixtureShuffle,
+    ShuffledRows,
+    TrainingSource,
+    UnwantedClip,
     audio_source,
+    clip_info,
+    collate_clips,
+    collate_crops,
     load_audio_dataset,
-    split_for_validation,
+    make_loader,
+    noise_seed,
+    read_span,
+    source_seed,
+    split_by_node,
+    stream_batches,
 )
 
 
-@dataclass
-class AudioDataArguments:
-    source: str = option("", "folder of audio files or Parquet, or the name of a Hub dataset")
-    split: str = option("train", "split of the dataset")
-    config_name: str | None = option(None, "configuration of a Hub dataset")
-    audio_column: str = option("audio", "column with the audio")
-    streaming: bool = option(False, "read a Hub dataset while training instead of downloading it first")
-    shuffle_buffer: int = option(1000, "streaming: rows to shuffle within")
-    batch_size: int = option(16, "crops per batch and process")
-    num_workers: int = option(0, "processes that read audio; 0 reads in the training process")
-    cache_audio: bool = option(False, "decode every clip once and keep it in memory, for small datasets")
-    max_bad_share: float = option(0.05, "the run stops when more than this share of the files cannot be read")
-    validation_fraction: float = option(0.05, "share held out")
-    validation_key: str | None = option(
-        None, "column whose equal values are held out together; default: the audio"
-    )
-    validation_clips: int = option(32, "held-out clips to measure, at most")
-    validation_seconds: float = option(5.0, "of each held-out clip, at most")
-    crops: CropSettings = group(CropSettings)
+class AudioLoader:
+    """Training batches and held-out clips of one or several datasets; a subclass says what a clip becomes."""
 
-
-class CropLoader:
-    """Training batches and held-out clips for a model of a given rate and number of channels."""
+    with_captions = False
+    # a function of a module: where workers are not forked they get it by its name
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
 
     def __init__(
-        self, arguments: AudioDataArguments, sampling_rate: int, channels: int, seed: int, say
+        self, arguments: AudioDataArguments, sampling_rate: int, channels: int, seed: int, say: Any
     ) -> None:
-        if not arguments.source:
-            raise ValueError("data.source is missing: a folder or the name of a dataset")
-        if arguments.streaming and (arguments.validation_fraction > 0 or arguments.cache_audio):
-            raise ValueError("data.streaming needs data.validation_fraction 0 and data.cache_audio false")
-        self.arguments, self.sampling_rate, self.channels, self.seed = (
-            arguments,
-            sampling_rate,
-            channels,
-            seed,
-        )
-        dataset = load_audio_dataset(
-            arguments.source,
-            arguments.split,
-            audio_column=arguments.audio_column,
-            config_name=arguments.config_name,
-            streaming=arguments.streaming,
-        )
-        self.validation: Dataset | None = None
-        if isinstance(dataset, Dataset):
-            dataset, self.validation = split_for_validation(
-                dataset,
-                arguments.validation_fraction,
-                key_column=arguments.validation_key or arguments.audio_column,
-            )
-        settings: dict[str, Any] = {
-            "sampling_rate": sampling_rate,
-            "channels": channels,
-            "audio_column": arguments.audio_column,
-            "seed": seed,
-        }
-        if isinstance(dataset, Dataset):
-            self.crops = AudioCrops(dataset, arguments.crops, cache=arguments.cache_audio, **settings)
-            held_out = len(self.validation) if self.validation is not None else 0
-            cached = (
-                f", {self.crops.cache.num_bytes() / 2**20:.0f} MiB cached" if arguments.cache_audio else ""
-            )
-            say(f"{len(dataset)} clips to train on, {held_out} held out{cached}")
-            total = len(dataset)
-        else:
-            buffer = arguments.shuffle_buffer
-            self.crops = StreamedAudioCrops(dataset, arguments.crops, shuffle_buffer=buffer, **settings)
-            say(f"streaming {arguments.source}")
-            total = None
-        self.bad_files = BadFiles(total, arguments.max_bad_share, report=say)
+        arguments.check()
+        self.arguments, self.sampling_rate, self.channels = arguments, sampling_rate, channels
+        self.seed, self.say = seed, say
+        self.sources: list[TrainingSource] = []
+        self.readers: list[Any] = []
+        self.identities: dict[str, list[Any]] = {}
+        for name, source in arguments.all_sources().items():
+            self._open(name, source)
+        self.weights = [source.weight for source in self.sources]
+        self.clips = None if arguments.streaming else self._index()
+        self._held_out: list[tuple[Any, dict[str, Any]]] | None = None
+        totals = None
+        if self.clips is not None:
+            totals = {dataset.name: len(dataset) for dataset in self.clips.datasets}
+        self.bad_files = BadFiles(totals, arguments.max_bad_share, report=say)
 
-    def batches(self, start: int, rank: int, world_size: int) -> Iterable[dict[str, Any]]:
-        """Endless batches `waveform` (batch, channels, samples), from the `start`-th on."""
-        batch_size = self.arguments.batch_size
-        sampler = None
-        if isinstance(self.crops, AudioCrops):
-            first = start * batch_size * world_size
-            sampler = EndlessShuffle(len(self.crops), self.seed, first, rank, world_size)
-        return DataLoader(
-            self.crops,
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=collate_crops,
-            num_workers=self.arguments.num_workers,
-            # without its own a loader draws from the global generator, and a resumed run would diverge
-            generator=torch.Generator().manual_seed(self.seed),
-            pin_memory=torch.cuda.is_available(),
-        )
+    def reader(self, source: SourceArguments, captions: CaptionTemplates | None) -> Any:
+        """An `ItemReader` for one dataset."""
+        raise NotImplementedError
 
-    def held_out(self) -> Iterable[torch.Tensor]:
-        """The held-out clips one by one, `(1, channels, samples)`."""
-        if self.validation is None:
+    def batches(
+        self, start: int, rank: int, world_size: int, position: Any = None
+    ) -> Iterable[dict[str, Any]]:
+        """Endless batches of this process.
+
+        `start` is the number of samples that all processes together have taken before. A stream goes on after
+        the last batch's `position` instead, if processes, workers and datasets are the same as then.
+        """
+        if self.clips is None:
+            return self._stream(start, rank, world_size, position)
+        lengths = [len(dataset) for dataset in self.clips.datasets]
+        sampler = MixtureShuffle(lengths, self.weights, self.seed, start, rank, world_size)
+        return self._loader(self.clips, self.arguments.num_workers, sampler)
+
+    def held_out_rows(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Held-out rows and their readers, as many of each dataset; those of a stream are kept."""
+        if self._held_out is not None:
+            yield from self._held_out
             return
-        count = min(len(self.validation), self.arguments.validation_clips)
-        for row in self.validation.shuffle(seed=0).select(range(count)):
-            try:
-                waveform, _ = read_audio(
-                    audio_source(row[self.arguments.audio_column]),
-                    sampling_rate=self.sampling_rate,
-                    channels=self.channels,
-                    duration_in_s=self.arguments.validation_seconds,
+        kept = []
+        each, more = divmod(self.arguments.validation_clips, len(self.sources))
+        for number, (source, reader) in enumerate(zip(self.sources, self.readers, strict=True)):
+            for row in source.held_out_rows(each + (number < more)):
+                if self.clips is None:
+                    kept.append((reader, row))
+                yield reader, row
+        if self.clips is None:
+            self._held_out = kept
+            if not kept and self.arguments.validation_fraction > 0:
+                self.say(
+                    "nothing is held out: no key of the stream falls into the share "
+                    f"{self.arguments.validation_fraction}; raise data.validation_fraction"
                 )
-            except (AudioError, OSError):
-                continue  # the training side reports unreadable files
-            yield waveform[None]
+
+    def whole_clip(self, reader: Any, row: dict[str, Any], seconds: float | None) -> torch.Tensor | None:
+        """The first `seconds` of a row's clip, `(channels, samples)`; `None` where training skips it."""
+        try:
+            clip = audio_source(row[reader.audio_column])
+            info = clip_info(clip, self.sampling_rate)
+            policy = ChannelPolicy.draw(
+                self.arguments.crops.channels, info.channels, self.channels, np.random.default_rng(0)
+            )
+            samples = info.num_frames if seconds is None else round(seconds * self.sampling_rate)
+            return policy(read_span(clip, 0, samples, self.sampling_rate))
+        except (AudioError, OSError, UnwantedClip):
+            return None  # the training side reports unreadable files
+
+    def _open(self, name: str, source: SourceArguments) -> None:
+        captions = CaptionTemplates(source.templates) if self.with_captions else None
+        dataset = load_audio_dataset(
+            source.source,
+            source.split,
+            audio_column=source.audio_column,
+            # other columns are checked with their templates
+            text_column="text" if captions is not None and "text" in captions.columns else None,
+            config_name=source.config_name,
+            streaming=self.arguments.streaming,
+        )
+        if captions is not None and dataset.column_names is not None:
+            captions.check(dataset.column_names, source.source)
+            captions = CaptionTemplates(source.templates, dataset.features)
+        # without the folders above, so that moving the data does not matter
+        self.identities[name] = [Path(source.source).name, source.split, source.config_name, source.weight]
+        reader = self.reader(source, captions)
+        self.readers.append(reader)
+        self.sources.append(
+            TrainingSource.split(
+                dataset,
+                reader.columns,
+                name=name,
+                weight=source.weight,
+                validation_fraction=source.validation_fraction,
+                validation_key=source.validation_key or source.audio_column,
+            )
+        )
+        if self.arguments.streaming:
+            self.say(f"streaming {source.source}")
+
+    def _index(self) -> MixedClips:
+        datasets = []
+        for number, (source, reader) in enumerate(zip(self.sources, self.readers, strict=True)):
+            dataset = ClipDataset(
+                source.training,
+                reader,
+                seed=source_seed(self.seed, number),
+                name=source.name,
+                cache_at=self.sampling_rate if self.arguments.cache_audio else None,
+            )
+            held_out = len(source.validation) if isinstance(source.validation, Dataset) else 0
+            title = f"{source.name}: " if source.name else ""
+            cached = f", {dataset.cache.num_bytes() / 2**20:.0f} MiB cached" if dataset.cache else ""
+            share = f", {source.weight / sum(self.weights):.1%} of the samples" if source.name else ""
+            self.say(f"{title}{len(dataset)} clips to train on, {held_out} held out{cached}{share}")
+            datasets.append(dataset)
+        return MixedClips(datasets)
+
+    def _loader(self, dataset: Any, num_workers: int, sampler: Any = None) -> Iterable[dict[str, Any]]:
+        return make_loader(
+            dataset,
+            self.collate,
+            batch_size=self.arguments.batch_size,
+            num_workers=num_workers,
+            prefetch_factor=self.arguments.prefetch_factor,
+            sampler=sampler,
+            seed=self.seed,
+        )
+
+    def _stream(
+        self, start: int, rank: int, world_size: int, position: dict[str, Any] | None
+    ) -> Iterator[dict[str, Any]]:
+        shards = {
+            source.name: split_by_node(source.training, rank, world_size).num_shards
+            for source in self.sources
+        }
+        fewest = min(shards, key=shards.get)
+        num_workers = min(self.arguments.num_workers, shards[fewest])
+        if num_workers < self.arguments.num_workers:
+            self.say(
+                f"data.num_workers {num_workers} instead of {self.arguments.num_workers}: a process has no "
+                f"more shards of the stream {fewest!r}"
+            )
+        places = max(1, num_workers)
+        block_size = max(1, self.arguments.shuffle_buffer // places)
+        setting = {
+            "num_processes": world_size,
+            "rank": rank,
+            "num_workers": places,
+            "block_size": block_size,
+            "sources": self.identities,
+        }
+        position = self._continued(position, setting, start)
+        streams = []
+        for number, (source, reader) in enumerate(zip(self.sources, self.readers, strict=True)):
+            rows = ShuffledRows(
+                source.training,
+                seed=source_seed(self.seed, number),
+                block_size=block_size,
+                rank=rank,
+                world_size=world_size,
+                name=source.name,
+            )
+            streams.append(ClipStream(rows, reader, source.is_held_out))
+        mixed = MixedStream(
+            streams,
+            self.weights,
+            seed=self.seed,
+            positions=position["workers"],
+            first_epoch=position["first_epoch"],
+        )
+        yield from stream_batches(self._loader(mixed, num_workers), position)
+
+    def _continued(
+        self, position: dict[str, Any] | None, setting: dict[str, Any], start: int
+    ) -> dict[str, Any]:
+        if position is not None:
+            changed = [
+                f"{name} {position.get(name)} became {value}"
+                for name, value in setting.items()
+                if position.get(name) != value
+            ]
+            if not changed:
+                return position
+            self.say(f"the streamed data begins a fresh pass, since {', '.join(changed)}")
+        # a pass that no run from the beginning comes to: other crops, another order
+        return {**setting, "first_epoch": start, "next": 0, "workers": [None] * setting["num_workers"]}
 
 
-def collate_crops(items: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "waveform": torch.stack([item["waveform"] for item in items]),
-        "failures": [failure for item in items for failure in item["failures"]],
-    }
+class CropLoader(AudioLoader):
+    """Batches of random crops: `waveform` (batch, channels, samples), `noise_seed` (batch,), `failures`."""
+
+    collate = staticmethod(collate_crops)
+
+    def reader(self, source: SourceArguments, captions: CaptionTemplates | None) -> CropReader:
+        return CropReader(self.arguments.crops, self.sampling_rate, self.channels, source.audio_column)
+
+    def held_out(self) -> Iterator[torch.Tensor]:
+        """The held-out clips one by one, `(1, channels, samples)`."""
+        for reader, row in self.held_out_rows():
+            waveform = self.whole_clip(reader, row, self.arguments.validation_seconds)
+            if waveform is not None:
+                yield waveform[None]
+
+
+class AudioCaptionLoader(AudioLoader):
+    """Batches of clips, or random spans of at most `max_seconds`, with a caption each.
+
+    `waveform` (batch, channels, samples) is zero after a clip's end, `num_samples` (batch,) int64 says where
+    that is; `text` is a list, `noise_seed` (batch,), `failures`.
+    """
+
+    with_captions = True
+    collate = staticmethod(collate_clips)
+
+    def reader(self, source: SourceArguments, captions: CaptionTemplates | None) -> CaptionedClipReader:
+        return CaptionedClipReader(
+            captions,
+            self.sampling_rate,
+            self.channels,
+            max_seconds=self.arguments.max_seconds,
+            caption_dropout=self.arguments.captions.dropout,
+            channel_policy=self.arguments.crops.channels,
+            audio_column=source.audio_column,
+        )
+
+    def held_out(self) -> Iterator[dict[str, Any]]:
+        """Batches of held-out clips from their beginning, with their first caption and fixed noise seeds."""
+        items = self._held_out_items()
+        while batch := list(islice(items, self.arguments.batch_size)):
+            yield self.collate(batch)
+
+    def _held_out_items(self) -> Iterator[dict[str, Any]]:
+        for number, (reader, row) in enumerate(self.held_out_rows()):
+            waveform = self.whole_clip(reader, row, self.arguments.max_seconds)
+            if waveform is not None:
+                text = next(iter(reader.captions.candidates(row)), "")
+                yield {"waveform": waveform, "text": text, "noise_seed": noise_seed(number), "failures": []}

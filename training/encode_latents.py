@@ -1,236 +1,224 @@
 """Encode a dataset into latents: Parquet shards of posteriors with captions, and statistics per channel.
 
 python training/encode_latents.py --vae runs/esc10_autoencoder_star --source recordings --output_dir latents
+accelerate launch --multi_gpu --num_processes 8 training/encode_latents.py …    (or torchrun, also on CPUs)
+
+Whatever ends it, the same command goes on with what is missing, with any number of processes. All of them
+write to `output_dir.incomplete`, which becomes `output_dir`: several machines need a folder that they share.
 """
 
 import json
-import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from datasets import Dataset, Features, IterableDataset
+from accelerate import PartialState
+from datasets import Features
+from diffusers.models.modeling_utils import ModelMixin
 
-from arguments import option, parse_arguments
-from checkpoints import atomic_folder
-from run_log import fail, quiet_libraries
-from star_hf.audio import AudioError, read_audio
-from star_hf.data import (
-    BadFile,
-    BadFiles,
-    LatentInfo,
-    LatentStatistics,
-    LatentWriter,
-    TooManyBadFiles,
-    audio_name,
-    audio_source,
-    load_audio_dataset,
-    vae_fingerprint,
+from arguments import parse_arguments
+from latent_arguments import EncodeArguments
+from latent_encoder import PosteriorEncoder
+from latent_processes import (
+    Heartbeat,
+    ProcessLost,
+    ProcessWatch,
+    from_main,
+    join_processes,
 )
+from latent_report import describe, progress_line
+from latent_source import StreamSource, TableSource, column_features, dataset_fingerprint, open_source
+from latent_work import WorkFolder, total_statistics, write_file
+from latent_worker import Worker
+from run_log import fail, quiet_libraries
+from star_hf.data import LatentInfo, TooManyBadFiles, vae_fingerprint
 from star_hf.generation.vae_interface import latent_layout
 from vae_loading import load_vae, resolve_export
 
-SHIFTS = ("circular", "delay")
-SEAM_IN_S = 0.005
+CONTINUE = "the same command goes on with what is missing"
 
 
 @dataclass
-class EncodeArguments:
-    vae: str = option("", "autoencoder: a run's folder, a from_pretrained folder or a Hub name")
-    source: str = option("", "folder of audio files or Parquet, or the name of a Hub dataset")
-    output_dir: str = option("", "folder to write; it appears when all is encoded")
-    overwrite: bool = option(False, "replace output_dir if it exists")
-    split: str = option("train", "split of the dataset")
-    config_name: str | None = option(None, "configuration of a Hub dataset")
-    streaming: bool = option(False, "read a Hub dataset without downloading it first")
-    audio_column: str = option("audio", "column with the audio")
-    text_column: str = option("text", "column with the caption, or a list of captions")
-    keep_columns: list[str] = option([], "further columns to copy to the latents, such as a label")
-    max_seconds: float | None = option(None, "longer clips give a random span of this length")
-    num_shifts: int = option(0, "further versions of each clip, shifted in time, with other latents")
-    shift: str = option(
-        "circular", "circular: the end moves to the front; delay: silence in front, the end cut"
-    )
-    max_shift_seconds: float | None = option(
-        None, "longest shift; default: the whole clip (circular), 0.5 s (delay)"
-    )
-    gain_db: float = option(0.0, "random gain of the further versions, ± dB")
-    rows_per_shard: int = option(2000, "rows of a Parquet file")
-    max_bad_share: float = option(0.05, "stop when more than this share of the files cannot be read")
-    write_statistics_to_vae: bool = option(False, "store the statistics in the autoencoder's config.json")
-    threads: int | None = option(None, "PyTorch's threads")
-    seed: int = option(0, "of shifts and gains")
+class Inputs:
+    """What every process opens for itself."""
 
-    def check(self) -> None:
-        for name in ("vae", "source", "output_dir"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} is missing")
-        if self.shift not in SHIFTS:
-            raise ValueError(f"shift must be one of {', '.join(SHIFTS)}, got {self.shift!r}")
-        for name in ("num_shifts", "gain_db"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("max_seconds", "max_shift_seconds", "threads"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, got {value}")
-        if Path(self.output_dir).exists() and not self.overwrite:
-            raise ValueError(f"output_dir {self.output_dir!r} exists; --overwrite true replaces it")
+    source: TableSource | StreamSource
+    columns: Features
+    vae: ModelMixin
+
+    @classmethod
+    def open(cls, arguments: EncodeArguments) -> "Inputs":
+        source = open_source(arguments)
+        return cls(source, column_features(source.dataset, arguments), load_vae(arguments.vae))
 
 
-class Encoder:
-    """Clips to posteriors, with the time-shifted versions that were asked for."""
-
-    def __init__(self, arguments: EncodeArguments, vae: torch.nn.Module, device: torch.device) -> None:
-        self.arguments, self.vae, self.device = arguments, vae.to(device), device
-        self.layout = latent_layout(vae)
-        self.channels = vae.config.audio_channels
-
-    @torch.no_grad()
-    def posteriors(self, source: str | bytes, index: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Mean and std `(latent_channels, frames)` of the clip, then of each further version."""
-        random = np.random.default_rng([self.arguments.seed, index])
-        waveform, _ = read_audio(source, sampling_rate=self.layout.sampling_rate, channels=self.channels)
-        for version in range(1 + self.arguments.num_shifts):
-            clip = self._span(waveform, random)
-            if version > 0:
-                clip = self._vary(clip, random)
-            # the VAEs of diffusers drop an incomplete last frame
-            clip = torch.nn.functional.pad(clip, (0, -clip.shape[-1] % self.layout.hop_length))
-            posterior = self.vae.encode(clip[None].to(self.device)).latent_dist
-            mean, std = posterior.mean[0].float(), posterior.std[0].float()
-            if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):
-                raise ValueError("the autoencoder gives latents that are not finite")
-            yield mean, std
-
-    def _span(self, waveform: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        if self.arguments.max_seconds is None:
-            return waveform
-        wanted = self.layout.num_samples(self.arguments.max_seconds)
-        start = int(random.integers(max(0, waveform.shape[-1] - wanted) + 1))
-        return waveform[:, start : start + wanted]
-
-    def _vary(self, clip: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        samples, rate = clip.shape[-1], self.layout.sampling_rate
-        longest = self.arguments.max_shift_seconds
-        if self.arguments.shift == "circular":
-            limit = samples if longest is None else min(samples, round(longest * rate))
-            clip = shift_circularly(clip, int(random.integers(limit)), round(SEAM_IN_S * rate))
-        else:
-            offset = int(random.integers(min(samples, round((longest or 0.5) * rate))))
-            clip = torch.nn.functional.pad(clip, (offset, 0))[:, :samples]
-        gain = 10.0 ** (random.uniform(-self.arguments.gain_db, self.arguments.gain_db) / 20.0)
-        # a gain must not clip what was not clipped before
-        return clip * min(gain, max(1.0, 1.0 / max(float(clip.abs().max()), 1e-9)))
-
-
-def shift_circularly(clip: torch.Tensor, offset: int, seam: int) -> torch.Tensor:
-    """Move the last `offset` samples to the front; where end and beginning meet, fade over `seam` samples."""
-    samples = clip.shape[-1]
-    seam = min(seam, offset, samples - offset)
-    shifted = clip.roll(offset, dims=-1)
-    if seam > 0:
-        fade = torch.sin(torch.linspace(0, torch.pi / 2, seam + 1)[1:]).square()
-        shifted[:, offset - seam : offset] *= fade.flip(0)
-        shifted[:, offset : offset + seam] *= fade
-    return shifted
-
-
-def encode(arguments: EncodeArguments) -> LatentInfo:
-    """Write the latent dataset to `output_dir`, complete or not at all."""
+def encode(arguments: EncodeArguments) -> LatentInfo | None:
+    """Write the latent dataset to `output_dir`, complete or not at all; what it is, on the main process."""
     arguments.check()
     quiet_libraries()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    dataset = load_audio_dataset(
-        arguments.source,
-        arguments.split,
-        audio_column=arguments.audio_column,
-        text_column=arguments.text_column,
-        config_name=arguments.config_name,
-        streaming=arguments.streaming,
-    )
-    columns = column_features(dataset, arguments)
-    total = len(dataset) if isinstance(dataset, Dataset) else None
-    vae = load_vae(arguments.vae)
-    encoder = Encoder(arguments, vae, Accelerator().device)
-    bad_files = BadFiles(total, arguments.max_bad_share)
-    statistics = LatentStatistics(encoder.layout.latent_channels)
-    output = Path(arguments.output_dir)
-    with atomic_folder(output) as folder:
-        writer = LatentWriter(folder, columns, arguments.rows_per_shard)
-        for index, row in enumerate(dataset):
-            value = row[arguments.audio_column]
-            kept = {name: row[name] for name in arguments.keep_columns}
-            try:
-                for version, (mean, std) in enumerate(encoder.posteriors(audio_source(value), index)):
-                    writer.add(mean, std, version, {"text": row[arguments.text_column], **kept})
-                    statistics.update(mean, std)
-                bad_files.add([], seen=1)
-            except (AudioError, OSError) as error:
-                bad_files.add([BadFile.from_error(audio_name(value, index), error)], seen=1)
-            if (index + 1) % 50 == 0:
-                print(f"{index + 1}/{total or '?'} clips, {writer.num_rows} rows", flush=True)
-        writer.close()
-        if not writer.num_rows:
-            raise ValueError(f"source {arguments.source!r} gave no clip to encode")
-        info = LatentInfo(
-            latent_channels=encoder.layout.latent_channels,
-            frame_rate=encoder.layout.sampling_rate / encoder.layout.hop_length,
-            sampling_rate=encoder.layout.sampling_rate,
-            hop_length=encoder.layout.hop_length,
-            latents_mean=statistics.mean().tolist(),
-            latents_std=statistics.std().tolist(),
-            num_rows=writer.num_rows,
-            num_frames=statistics.num_frames,
-            vae_class=type(vae).__name__,
-            vae_fingerprint=vae_fingerprint(vae),
-            source=Path(arguments.source).name if Path(arguments.source).exists() else arguments.source,
-        )
-        info.save(folder)
-    print(f"{info.num_rows} rows, {info.num_frames} frames in {output}", flush=True)
+    state = join_processes()
+    work = WorkFolder(Path(arguments.output_dir))
+    opened: list[Inputs] = []
+
+    def prepare() -> bool:
+        statistics_target(arguments)
+        opened.append(Inputs.open(arguments))
+        plan = make_plan(arguments, opened[0])
+        if arguments.dry_run:
+            describe(arguments, opened[0].source, opened[0].vae, plan, work)
+            return False
+        if work.settle(plan, arguments.overwrite):
+            print(f"output_dir {str(work.output)!r} is complete already", flush=True)
+            return False
+        work.begin(plan)
+        return True
+
+    if from_main(state, prepare):
+        encode_share(arguments, work, state, opened)
+    if arguments.dry_run or not state.is_main_process:
+        return None
+    info = LatentInfo.load(work.output)
+    print(f"{info.num_rows} rows, {info.num_frames} frames in {work.output}", flush=True)
     if arguments.write_statistics_to_vae:
-        write_statistics(Path(resolve_export(arguments.vae)), info)
+        write_statistics(statistics_target(arguments), info)
     return info
 
 
-def column_features(dataset: Dataset | IterableDataset, arguments: EncodeArguments) -> Features | None:
-    """Types of the columns to copy, where the source knows them; `ValueError` for a missing one."""
-    if dataset.features is None:
+def make_plan(arguments: EncodeArguments, inputs: Inputs) -> dict[str, Any]:
+    """What the latents follow from."""
+    return {
+        "vae_class": type(inputs.vae).__name__,
+        "vae_fingerprint": vae_fingerprint(inputs.vae),
+        "dataset_fingerprint": dataset_fingerprint(inputs.source.dataset, arguments),
+        "settings": {**arguments.settings(), "rows_per_shard": inputs.source.rows_per_shard},
+    }
+
+
+def encode_share(
+    arguments: EncodeArguments, work: WorkFolder, state: PartialState, opened: list[Inputs]
+) -> None:
+    """Encode with the other processes; the main one reports, waits for the rest and puts it together."""
+    if not work.plan_path.is_file():
+        raise ValueError(
+            f"process {state.process_index} does not see {str(work.folder)!r}: "
+            "output_dir must lie on storage that all machines share"
+        )
+    clips_before = sum(record.clips for record in work.records())
+    watch = ProcessWatch(work.processes, state.num_processes)
+    last_line = time.monotonic()
+
+    def report() -> None:
+        nonlocal last_line
+        if state.is_main_process and time.monotonic() - last_line > arguments.log_seconds:
+            last_line = time.monotonic()
+            print(progress_line(watch.look(), clips_before, inputs.source.num_rows), flush=True)
+
+    with Heartbeat(work.processes, state.process_index) as heartbeat:
+        inputs = opened[0] if opened else Inputs.open(arguments)
+        if clips_before and state.is_main_process:
+            print(
+                f"going on: {work.finished_units()} of {inputs.source.num_units} units are there", flush=True
+            )
+        encoder = PosteriorEncoder(
+            inputs.vae, state.device, arguments.mixed_precision, arguments.tile_seconds
+        )
+        worker = Worker(
+            arguments, inputs.source, inputs.columns, encoder, work, heartbeat.begin_work(), after_clip=report
+        )
+        worker.run()
+        if not state.is_main_process:
+            return
+        wait_for_others(work, inputs.source.num_units, watch, report)
+        worker.judge_failures()
+    print(progress_line(watch.look(), clips_before, inputs.source.num_rows), flush=True)
+    complete(arguments, inputs, work)
+
+
+def wait_for_others(
+    work: WorkFolder, num_units: int, watch: ProcessWatch, report: Callable[[], None]
+) -> None:
+    """Until every unit is finished and every other process done; `ProcessLost` when that will not come."""
+    idle_since = None
+    while True:
+        report()
+        others_done = all(progress.state == "done" for progress in watch.look()[1:])
+        missing = num_units - work.finished_units()
+        if others_done and not missing:
+            return
+        if others_done:
+            idle_since = idle_since or time.monotonic()
+            if time.monotonic() - idle_since > watch.lost_after:
+                raise ProcessLost(f"every process is done, but {missing} of {num_units} units are missing")
+        time.sleep(0.2)
+
+
+def complete(arguments: EncodeArguments, inputs: Inputs, work: WorkFolder) -> None:
+    """Sum the parts' statistics, describe the dataset, and give it its name."""
+    records, layout = list(work.records()), latent_layout(inputs.vae)
+    statistics = total_statistics(records, layout.latent_channels)
+    if not statistics.num_frames:
+        raise ValueError(f"source {arguments.source!r} gave no clip to encode")
+    local = Path(arguments.source).expanduser()
+    info = LatentInfo(
+        latent_channels=layout.latent_channels,
+        frame_rate=layout.sampling_rate / layout.hop_length,
+        sampling_rate=layout.sampling_rate,
+        hop_length=layout.hop_length,
+        latents_mean=statistics.mean().tolist(),
+        latents_std=statistics.std().tolist(),
+        num_rows=sum(record.num_rows for record in records),
+        num_frames=statistics.num_frames,
+        source=local.name if local.exists() else arguments.source,
+        num_failures=sum(len(record.failures) for record in records),
+        **work.plan(),
+    )
+    work.complete(info)
+
+
+def statistics_target(arguments: EncodeArguments) -> Path | None:
+    """The config.json that statistics are to be written to; `ValueError` when it cannot take them."""
+    if not arguments.write_statistics_to_vae:
         return None
-    names = [arguments.text_column, *arguments.keep_columns]
-    for name in names:
-        if name not in dataset.features:
-            raise ValueError(f"column {name!r} is not in the dataset; it has {', '.join(dataset.features)}")
-    features = {name: dataset.features[name] for name in names}
-    return Features({"text": features.pop(arguments.text_column), **features})
-
-
-def write_statistics(folder: Path, info: LatentInfo) -> None:
-    """Add `latents_mean` and `latents_std` to the config.json of an AutoencoderStar."""
-    path = folder / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path = Path(resolve_export(arguments.vae)) / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if "latents_mean" not in config:
         raise ValueError(
-            f"write_statistics_to_vae needs a local folder of an AutoencoderStar, got {str(folder)!r}"
+            f"write_statistics_to_vae needs a local folder of an AutoencoderStar, got vae {arguments.vae!r}"
         )
+    return path
+
+
+def write_statistics(path: Path, info: LatentInfo) -> None:
+    """Add `latents_mean` and `latents_std` to the config.json of an AutoencoderStar."""
+    config = json.loads(path.read_text(encoding="utf-8"))
     config.update(latents_mean=info.latents_mean, latents_std=info.latents_std)
-    temporary = path.with_name(".config.json.incomplete")
-    temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_file(path, lambda temporary: temporary.write_text(json.dumps(config, indent=2) + "\n", "utf-8"))
     print(f"statistics written to {path}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
     try:
         encode(parse_arguments(EncodeArguments, argv))
-    except (ValueError, TooManyBadFiles) as error:
+    except ValueError as error:
         fail(str(error))
+    except (OSError, TooManyBadFiles, ProcessLost) as error:
+        fail(f"{error}\n{CONTINUE}")
+    except torch.OutOfMemoryError as error:
+        fail(f"{str(error).splitlines()[0]}\nwith a smaller --batch_size or --tile_seconds, {CONTINUE}")
+
+
+def stop(signal_number: int, frame: object) -> None:
+    """End with a message; for signals."""
+    raise SystemExit(f"error: ended by signal {signal_number}; {CONTINUE}")
 
 
 if __name__ == "__main__":
+    # what a launcher sends when another process is gone
+    signal.signal(signal.SIGTERM, stop)
     main()

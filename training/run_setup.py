@@ -3,52 +3,47 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, TorchDynamoPlugin, set_seed
 
 from arguments import flatten, group, option, to_yaml
 from checkpoints import Checkpoints
+from optimization import EMAArguments, OptimizerArguments
 from run_log import RunLog, check_trackers, quiet_libraries
-from schedules import SCHEDULES
 
-
-@dataclass
-class OptimizerArguments:
-    learning_rate: float = option(1.5e-4, "base learning rate of AdamW")
-    betas: list[float] = option([0.8, 0.99], "AdamW betas")
-    weight_decay: float = option(1e-3, "of matrices and convolutions, not of biases, norms and gains")
-    max_grad_norm: float = option(1.0, "gradients are clipped to this norm; 0 for no clipping")
-    schedule: str = option("cosine", f"after the warm-up: {', '.join(SCHEDULES)}")
-    warmup_steps: int = option(100, "linear warm-up of the learning rate")
-    final_factor: float = option(0.02, "cosine: share of the learning rate left at the end")
-    inverse_steps: int = option(200_000, "inverse: (1 + step / inverse_steps)^-inverse_power")
-    inverse_power: float = option(0.5, "inverse: the power")
-
-
-@dataclass
-class EMAArguments:
-    decay: float = option(0.999, "largest decay of the moving average of the weights")
-    power: float = option(0.75, "the decay after n steps is 1 - (1 + n)^-power, up to `decay`")
+PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass
 class TrainingArguments:
     output_dir: str = option("", "folder of the run: log, metrics, checkpoints, export")
-    max_steps: int | None = option(None, "optimizer steps")
+    dry_run: bool = option(False, "print parameters, memory estimate and a data sample, then exit")
+    max_steps: int | None = option(None, "optimizer steps, those of a discriminator included")
     max_minutes: float | None = option(None, "time budget; the run ends when the first of the two is used up")
     gradient_accumulation: int = option(1, "batches per optimizer step")
-    mixed_precision: str = option("no", "no, bf16 or fp16; losses are computed in float32")
+    mixed_precision: str | None = option(
+        None, f"{', '.join(PRECISIONS)}; losses are computed in float32; default: accelerate's configuration"
+    )
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass: less memory")
+    torch_compile: bool = option(False, "compile the modules with torch.compile")
     threads: int | None = option(None, "PyTorch's threads; default: PyTorch's own choice")
     seed: int = option(0, "of weights, data order, crops and noise")
     log_every: int = option(50, "steps")
     validate_every: int = option(500, "steps")
+    report_every: int = option(2000, "steps between sounds and pictures")
     save_every: int = option(1000, "steps; the export is renewed with each checkpoint")
     keep_last: int = option(2, "checkpoints to keep")
+    best_metric: str | None = option(
+        "default", "validation value whose smallest is kept in best/; default: the script's own; null: none"
+    )
+    max_skipped_steps: int = option(20, "so many steps in a row that are not finite stop the run")
     resume: str = option("auto", "auto: latest complete checkpoint if any; never; or a checkpoint's path")
-    report_to: list[str] = option(["tensorboard"], "trackers of accelerate; [] for none")
+    report_to: list[str] = option(["tensorboard", "trackio"], "trackers of accelerate; [] for none")
+    timeout_minutes: float = option(60.0, "several processes: how long one may wait for another")
     optimizer: OptimizerArguments = group(OptimizerArguments)
     ema: EMAArguments = group(EMAArguments)
 
@@ -58,19 +53,17 @@ class TrainingArguments:
             raise ValueError("output_dir is missing: the folder of the run")
         if self.max_steps is None and self.max_minutes is None:
             raise ValueError("max_steps or max_minutes must be given")
-        for name in ("max_steps", "max_minutes", "gradient_accumulation", "threads"):
+        for name in ("max_steps", "max_minutes", "gradient_accumulation", "threads", "timeout_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be greater than 0, got {value}")
-        for name in ("log_every", "validate_every", "save_every", "keep_last"):
+        steps = ("log_every", "validate_every", "report_every", "save_every", "keep_last")
+        for name in (*steps, "max_skipped_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.optimizer.schedule not in SCHEDULES:
-            raise ValueError(
-                f"optimizer.schedule must be one of {SCHEDULES}, got {self.optimizer.schedule!r}"
-            )
-        if self.mixed_precision not in ("no", "bf16", "fp16"):
-            raise ValueError(f"mixed_precision must be no, bf16 or fp16, got {self.mixed_precision!r}")
+        if self.mixed_precision not in (None, *PRECISIONS):
+            raise ValueError(f"mixed_precision must be {', '.join(PRECISIONS)}, got {self.mixed_precision!r}")
+        self.optimizer.check("optimizer")
         check_trackers(self.report_to)
 
 
@@ -83,8 +76,8 @@ def check_loss_weights(weights: dict[str, float], known: Iterable[str]) -> None:
             raise ValueError(f"losses.{name} must be finite and at least 0, got {weight}")
 
 
-def start_run(arguments: TrainingArguments) -> tuple[Accelerator, RunLog]:
-    """Check the arguments, set threads and seeds, and open the run's folder and log."""
+def make_accelerator(arguments: TrainingArguments) -> Accelerator:
+    """Check the arguments, set threads and seeds, and find the processes and devices of this run."""
     arguments.check()
     quiet_libraries()
     if arguments.threads is not None:
@@ -100,10 +93,18 @@ def start_run(arguments: TrainingArguments) -> tuple[Accelerator, RunLog]:
         gradient_accumulation_steps=arguments.gradient_accumulation,
         log_with=arguments.report_to or None,
         project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
+        dynamo_plugin=TorchDynamoPlugin(backend="inductor") if arguments.torch_compile else None,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=arguments.timeout_minutes))],
     )
     set_seed(arguments.seed)
+    return accelerator
+
+
+def open_log(arguments: TrainingArguments, accelerator: Accelerator) -> RunLog:
+    """The run's folder, its log, and the trackers."""
+    folder = Path(arguments.output_dir)
     log = RunLog(accelerator, folder)
     if accelerator.is_main_process:
         (folder / "arguments.yaml").write_text(to_yaml(arguments), encoding="utf-8")
-    accelerator.init_trackers("star_hf", config=flatten(arguments))
-    return accelerator, log
+    log.start_trackers(flatten(arguments))
+    return log

@@ -11,16 +11,19 @@ def learning_rate_factor(
     progress: float,
     *,
     warmup_steps: int,
+    warmup_decay: float = 0.0,
     final_factor: float = 0.0,
     inverse_steps: int = 200_000,
     inverse_power: float = 0.5,
 ) -> float:
-    """Factor on the base learning rate at `step`, a linear warm-up included.
+    """Factor on the base learning rate at `step`, warm-up included.
 
     `constant` stays at 1; `cosine` falls to `final_factor` at `progress` 1, of the steps or of the time;
-    `inverse` is (1 + step / inverse_steps)^-inverse_power, as Stable Audio Open is trained with.
+    `inverse` is (1 + step / inverse_steps)^-inverse_power. The warm-up is the product of a linear one over
+    `warmup_steps` and of 1 - warmup_decay^(step + 1). Stable Audio Open is trained with `inverse` and a
+    `warmup_decay` of 0.999.
     """
-    warmup = ramp(step + 1, warmup_steps)
+    warmup = ramp(step + 1, warmup_steps) * (1.0 - warmup_decay ** (step + 1))
     if schedule == "constant":
         return warmup
     if schedule == "cosine":

@@ -3,53 +3,41 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
-from torch import nn
+from accelerate.utils import DistributedType, gather_object, send_to_device
 
-from arguments import parse_arguments
-from checkpoints import EXPORT_NAME, STATE_NAME, Checkpoints, atomic_folder, read_state
-from run_log import RunLog, clock, fail, number, progress_line
-from run_setup import TrainingArguments, start_run
-from schedules import learning_rate_factor
-from star_hf.data import BadFiles, TooManyBadFiles
-
-
-@dataclass
-class StepOutput:
-    """One batch's losses (unweighted, named as their weights), the audio it held, other numbers to log."""
-
-    losses: dict[str, torch.Tensor]
-    audio_seconds: float
-    metrics: dict[str, torch.Tensor | float] = field(default_factory=dict)
-
-
-class Task(Protocol):
-    """What a script defines: its module, data, losses, validation and export."""
-
-    module: nn.Module
-    loss_weights: dict[str, float]
-    bad_files: BadFiles
-
-    def batches(self, start: int, rank: int, world_size: int) -> Iterable[dict[str, Any]]:
-        """Endless batches, from the `start`-th on; `failures` lists files that could not be read."""
-
-    def compute(self, module: nn.Module, batch: dict[str, Any], step: int) -> StepOutput: ...
-
-    def validate(self, device: torch.device) -> dict[str, float]: ...
-
-    def export(self, folder: Path) -> None: ...
+from backends import Backend
+from checkpoints import (
+    BEST_NAME,
+    EXPORT_NAME,
+    STATE_NAME,
+    WRITE_ERRORS,
+    CheckpointError,
+    Checkpoints,
+    atomic_folder,
+    on_main,
+    read_state,
+    recover,
+    together,
+)
+from guard import FiniteGuard
+from memory import memory_in_use
+from optimization import AveragedWeights, Player
+from run_log import RunLog, clock, number, progress_line
+from run_setup import TrainingArguments
+from star_hf.data import BadFile
+from task import Task
+from window import Window
 
 
 class Trainer:
-    """Trains `task.module` until the budget of steps or minutes is used up, or a signal asks to stop."""
+    """Trains `task.modules` until the budget of steps or minutes is used up, or a signal asks to stop."""
 
     def __init__(
         self, arguments: TrainingArguments, task: Task, accelerator: Accelerator, log: RunLog
@@ -57,59 +45,63 @@ class Trainer:
         self.arguments, self.task, self.accelerator, self.log = arguments, task, accelerator, log
         self.folder = Path(arguments.output_dir)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", arguments.keep_last)
-        self.step, self.elapsed_before = 0, 0.0
-        self.stop_requested = False
+        self.step = self.samples = 0
+        self.saved_step: int | None = None
+        self.elapsed_before = self.agreed_elapsed = 0.0
+        self.best: float | None = None
+        self.signalled = self.stopping = False
+        self.learning_rates: dict[str, float] = {}
+        self.position: Any = None
+        self.failures: list[BadFile] = []
+        self.seen = 0
+        self.guard = FiniteGuard(arguments.max_skipped_steps)
+        chosen = arguments.best_metric
+        self.best_metric = task.best_metric if chosen == "default" else chosen
 
-        parameters = [parameter for parameter in task.module.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if is_matrix(p)]},
-                {"params": [p for p in parameters if not is_matrix(p)], "weight_decay": 0.0},
-            ],
-            lr=arguments.optimizer.learning_rate,
-            betas=tuple(arguments.optimizer.betas),
-            weight_decay=arguments.optimizer.weight_decay,
+        backend = Backend(accelerator, len(task.modules), task.batch_size, arguments.optimizer.max_grad_norm)
+        self.players = {
+            name: Player(
+                backend.to_train(module), task.optimizers.get(name, arguments.optimizer), accelerator
+            )
+            for name, module in task.modules.items()
+        }
+        self.modules = {name: player.module for name, player in self.players.items()}
+        self.main = next(iter(self.players))
+        self.average = AveragedWeights(
+            self.players[self.main], task.modules[self.main], backend.separate, arguments.ema
         )
-        self.module, self.optimizer = accelerator.prepare(task.module, optimizer)
-        self.ema = EMAModel(
-            task.module.parameters(),
-            decay=arguments.ema.decay,
-            use_ema_warmup=True,
-            power=arguments.ema.power,
-            foreach=True,
+        counts = ", ".join(
+            f"{name} {player.num_parameters / 1e6:.2f}M" for name, player in self.players.items()
         )
-        accelerator.register_for_checkpointing(self.ema)
-        count = sum(parameter.numel() for parameter in parameters)
         threads = torch.get_num_threads()
-        log.say(f"{count / 1e6:.2f}M trainable parameters on {accelerator.device}, {threads} threads")
+        log.say(
+            f"trainable parameters: {counts}; on {accelerator.num_processes} × {accelerator.device.type}, "
+            f"{threads} threads"
+        )
 
     def run(self) -> None:
         """Train, then export; after Ctrl-C or SIGTERM: save a checkpoint and leave with code 130."""
         self._resume()
         self.started = time.monotonic()
         self.window = Window()
-        batches = self._batches()
+        self.data = self._batches()
         with self._signals():
-            while not self._finished() and not self.stop_requested:
-                self._set_learning_rate()
-                output = [
-                    self._training_step(next(batches)) for _ in range(self.arguments.gradient_accumulation)
-                ]
-                self.ema.step(self.task.module.parameters())
+            while not self._finished() and not self._stopping():
+                self._train_step()
                 self.step += 1
-                self.window.add(output)
                 if self.step % self.arguments.log_every == 0:
                     self._log_window()
                 if self.step % self.arguments.validate_every == 0 and not self._finished():
                     self._validate()
+                if self.step % self.arguments.report_every == 0:
+                    self._report()
                 if self.step % self.arguments.save_every == 0:
-                    self.save()
-        latest = self.checkpoints.latest()
-        if latest is None or read_state(latest)["step"] != self.step:
+                    self._save_if_possible()
+        if self.saved_step != self.step:
             self.save()
-        elif not (self.folder / EXPORT_NAME).is_dir():
-            self._export()
-        if self.stop_requested:
+        elif not self._as_main((self.folder / EXPORT_NAME).is_dir()):
+            self._export(EXPORT_NAME)
+        if self._stopping():
             self.log.say(f"stopped at step {self.step}; the same command continues from there")
             self.log.close()
             raise SystemExit(130)
@@ -119,35 +111,113 @@ class Trainer:
         )
         self.log.close()
 
-    def _training_step(self, batch: dict[str, Any]) -> StepOutput:
-        with self.accelerator.accumulate(self.module):
-            output = self.task.compute(self.module, batch, self.step)
-            weights = self.task.loss_weights
-            self.accelerator.backward(sum(weights[name] * loss for name, loss in output.losses.items()))
-            if self.accelerator.sync_gradients and self.arguments.optimizer.max_grad_norm > 0:
-                norm = self.accelerator.clip_grad_norm_(
-                    self.task.module.parameters(), self.arguments.optimizer.max_grad_norm
+    def _train_step(self) -> None:
+        name = self.task.player(self.step)
+        player, weights = self.players[name], self.task.loss_weights
+        suffix = "" if name == self.main else f"/{name}"
+        self.learning_rates[f"learning_rate{suffix}"] = player.set_learning_rate(self.progress())
+        batches = [next(self.data) for _ in range(self.arguments.gradient_accumulation)]
+        last: dict[str, float | torch.Tensor] = {}
+        outputs = []
+        for batch, share in zip(batches, self._shares(batches), strict=True):
+            with self.accelerator.accumulate(player.module):
+                output = self.task.compute(self.modules, batch, self.step)
+                total = sum(weights[loss] * value for loss, value in output.losses.items())
+                if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+                    # its backward pass makes the step, too
+                    if not self._agree(bool(torch.isfinite(total))):
+                        self.accelerator.step = 0  # the next micro-batch is the first of a step
+                        self.guard.skipped(self.step, {"loss": float(total.detach())})
+                        break
+                self.accelerator.backward(total * share if share != 1.0 else total)
+                last = {loss: value.detach() for loss, value in output.losses.items()}
+                last["loss"] = total.detach()
+                outputs.append((output, share))
+                if self.accelerator.sync_gradients:
+                    norm = player.clip_gradients()
+                    if norm is not None:
+                        last["grad_norm"] = output.metrics[f"grad_norm{suffix}"] = norm.detach()
+                    if self._agree(self._is_finite(last)):
+                        self.guard.passed()
+                        player.optimizer.step()
+                        player.updates += 1
+                        if name == self.main:
+                            self.average.step()
+                        for made in outputs:
+                            self.window.add(*made)
+                    elif not self._scaler_is_searching():
+                        self.guard.skipped(self.step, {key: float(value) for key, value in last.items()})
+                for other in self.players.values():  # under FSDP2 they get gradients of this step, too
+                    other.optimizer.zero_grad()
+        self.window.steps += 1
+
+    def _is_finite(self, values: dict[str, Any]) -> bool:
+        numbers = [
+            torch.as_tensor(values[key]).float().sum() for key in ("loss", "grad_norm") if key in values
+        ]
+        return bool(
+            torch.isfinite(torch.stack([number.to(self.accelerator.device) for number in numbers])).all()
+        )
+
+    def _scaler_is_searching(self) -> bool:
+        """Let fp16's loss scale fall, which is how it finds its size: such a step is no fault."""
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            return False
+        searching = scaler.get_scale() > 1.0
+        scaler.update()  # it has seen the gradients when they were clipped
+        return searching
+
+    def _agree(self, finite: bool) -> bool:
+        """Whether all processes are finite; on the way, agree on all else that may end the run.
+
+        That is a request to stop, the time, and the files that could not be read: a process that alone knew
+        of too many would leave the others waiting.
+        """
+        own = [float(finite), float(self.signalled), self.elapsed(), len(self.failures), self.seen]
+        everyone, failures = [own], self.failures
+        if self.accelerator.num_processes > 1:
+            rows = torch.tensor([own], device=self.accelerator.device)
+            everyone = self.accelerator.gather(rows).tolist()
+            if any(row[3] for row in everyone):
+                failures = gather_object(failures)
+        self.task.bad_files.add(failures, seen=int(sum(row[4] for row in everyone)))
+        self.failures, self.seen = [], 0
+        self.stopping = any(row[1] for row in everyone)
+        self.agreed_elapsed = everyone[0][2]
+        return all(row[0] for row in everyone)
+
+    def _as_main(self, value: Any) -> Any:
+        """The main process's `value`: where each looks for itself, one may not see yet what is there."""
+        return gather_object([value])[0] if self.accelerator.num_processes > 1 else value
+
+    def _shares(self, batches: list[dict[str, Any]]) -> list[float]:
+        """Factors that turn the mean over micro-batches and processes into the mean over what they hold."""
+        weights = [self.task.weight(batch) for batch in batches]
+        total = sum(weights)
+        if self.accelerator.num_processes > 1:
+            total = float(
+                self.accelerator.reduce(
+                    torch.tensor(total, device=self.accelerator.device, dtype=torch.float64)
                 )
-                output.metrics["grad_norm"] = norm.detach()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        return output
+            )
+        mean = total / (len(weights) * self.accelerator.num_processes)
+        return [weight / mean for weight in weights]
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         accelerator = self.accelerator
-        start = self.step * self.arguments.gradient_accumulation
-        iterator = iter(self.task.batches(start, accelerator.process_index, accelerator.num_processes))
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        iterator = iter(self.task.batches(self.samples, rank, world_size, self.position))
         while True:
             asked = time.monotonic()
             batch = next(iterator)
             failures = batch.pop("failures", [])
-            self.task.bad_files.add(failures, seen=len(next(iter(batch.values()))) + len(failures))
-            batch = {
-                key: value.to(accelerator.device, non_blocking=True)
-                if isinstance(value, torch.Tensor)
-                else value
-                for key, value in batch.items()
-            }
+            self.position = batch.pop("position", None)
+            size = len(next(iter(batch.values())))
+            self.samples += size * world_size
+            self.failures += failures
+            self.seen += size + len(failures)
+            batch = send_to_device(batch, accelerator.device, non_blocking=True)
             self.window.data_wait += time.monotonic() - asked
             yield batch
 
@@ -157,117 +227,181 @@ class Trainer:
 
     def progress(self) -> float:
         """Used share of the budget, of steps or of time, whichever is further."""
+        elapsed = self.elapsed() if self.accelerator.num_processes == 1 else self.agreed_elapsed
         steps = self.step / self.arguments.max_steps if self.arguments.max_steps else 0.0
-        minutes = self.elapsed() / 60 / self.arguments.max_minutes if self.arguments.max_minutes else 0.0
+        minutes = elapsed / 60 / self.arguments.max_minutes if self.arguments.max_minutes else 0.0
         return max(steps, minutes)
 
     def _finished(self) -> bool:
         return self.progress() >= 1.0
 
-    def _set_learning_rate(self) -> None:
-        settings = self.arguments.optimizer
-        factor = learning_rate_factor(
-            settings.schedule,
-            self.step,
-            self.progress(),
-            warmup_steps=settings.warmup_steps,
-            final_factor=settings.final_factor,
-            inverse_steps=settings.inverse_steps,
-            inverse_power=settings.inverse_power,
-        )
-        self.learning_rate = settings.learning_rate * factor
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = self.learning_rate
+    def _stopping(self) -> bool:
+        return self.signalled if self.accelerator.num_processes == 1 else self.stopping
 
     def _log_window(self) -> None:
         window, self.window = self.window, Window()
-        values = window.means()
-        if not math.isfinite(sum(values[f"loss/{name}"] for name in self.task.loss_weights)):
-            raise FloatingPointError(
-                f"the loss is not finite at step {self.step} ({values}): try a tenth of the learning rate"
-            )
-        total = sum(weight * values[f"loss/{name}"] for name, weight in self.task.loss_weights.items())
+        values = window.means(self.accelerator)
+        losses = {name: values[f"loss/{name}"] for name in self.task.loss_weights if f"loss/{name}" in values}
+        total = sum(self.task.loss_weights[name] * value for name, value in losses.items())
         seconds = time.monotonic() - window.started
         rates = {
-            "learning_rate": self.learning_rate,
+            **self.learning_rates,
+            "steps_per_second": window.steps / seconds,
             "audio_seconds_per_second": window.audio_seconds * self.accelerator.num_processes / seconds,
             "data_wait": window.data_wait / seconds,
+            "memory_gib": memory_in_use(self.accelerator.device) / 2**30,
+            "skipped_steps": self.guard.total,
         }
         self.log.record(self.step, {"loss": total, **values, **rates, "minutes": self.elapsed() / 60})
-        losses = " ".join(f"{name} {number(values[f'loss/{name}'])}" for name in self.task.loss_weights)
+        named = " ".join(f"{name} {number(value)}" for name, value in losses.items())
         metrics = " ".join(f"{k} {number(v)}" for k, v in values.items() if not k.startswith("loss/"))
         left = self.elapsed() * (1 / self.progress() - 1) if self.progress() > 0 else 0.0
         parts = {
-            "loss": f"{number(total)} = {losses}",
+            "loss": f"{number(total)} = {named}",
             "": metrics,
-            "lr": number(self.learning_rate),
+            "lr": " ".join(number(rate) for rate in self.learning_rates.values()),
+            "speed": f"{number(rates['steps_per_second'])} steps/s",
             "audio": f"{rates['audio_seconds_per_second']:.1f} s/s",
             "data wait": f"{rates['data_wait']:.0%}",
+            "memory": f"{rates['memory_gib']:.1f} GiB",
             "left": clock(max(0.0, left)),
         }
+        if self.guard.total:
+            parts["skipped"] = f"{self.guard.total} steps"
         self.log.say(progress_line(self.step, str(self.arguments.max_steps or "?"), parts))
 
     @contextmanager
-    def _averaged_weights(self):
-        parameters = list(self.task.module.parameters())
-        # EMAModel.store() copies to the CPU, and its restore() with foreach wants the parameters' device
-        trained = [parameter.detach().clone() for parameter in parameters]
-        self.ema.copy_to(parameters)
-        self.task.module.eval()
-        try:
-            yield
-        finally:
-            for parameter, value in zip(parameters, trained, strict=True):
-                parameter.data.copy_(value)
-            self.task.module.train()
-
-    def _validate(self) -> None:
+    def _evaluation(self) -> Iterator[None]:
+        """The averaged weights, and random numbers of its own that leave the training's as they are."""
         device = self.accelerator.device
         devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices), self._averaged_weights(), torch.no_grad():
+        with torch.random.fork_rng(devices), self.average.applied(), torch.no_grad():
             torch.manual_seed(self.arguments.seed)
-            values = self.task.validate(device)
-        if values:
-            self.log.record(self.step, {f"validation/{name}": value for name, value in values.items()})
-            text = " ".join(f"{name} {number(value)}" for name, value in values.items())
-            self.log.say(f"step {self.step} | validation | {text}")
+            yield
+
+    def _validate(self) -> None:
+        with self._evaluation():
+            if self.accelerator.is_main_process:
+                values = self.task.validate(self.accelerator.device)
+                if values:
+                    self.log.record(self.step, {f"validation/{key}": value for key, value in values.items()})
+                    text = " ".join(f"{name} {number(value)}" for name, value in values.items())
+                    self.log.say(f"step {self.step} | validation | {text}")
+                    self._keep_best(values)
+        self.accelerator.wait_for_everyone()
+
+    def _keep_best(self, values: dict[str, float]) -> None:
+        if self.best_metric is None:
+            return
+        if self.best_metric not in values:
+            raise ValueError(f"best_metric {self.best_metric!r} is none of {', '.join(values)}")
+        value = values[self.best_metric]
+        if not math.isfinite(value) or (self.best is not None and value >= self.best):
+            return
+        self.best = value
+        try:
+            with atomic_folder(self.folder / BEST_NAME) as folder:
+                self.task.export(folder)
+        except WRITE_ERRORS as error:
+            self.log.say(f"warning: {BEST_NAME}/ could not be renewed, the one before stays: {error}")
+
+    def _report(self) -> None:
+        with self._evaluation():
+            if self.accelerator.is_main_process:
+                report = self.task.report(self.accelerator.device)
+                if report is not None:
+                    self.log.report(self.step, report)
+        self.accelerator.wait_for_everyone()
 
     def save(self) -> None:
         """Write a checkpoint, and renew the export with the averaged weights."""
-        state = {"step": self.step, "elapsed": self.elapsed()}
-        self.checkpoints.save(state, lambda folder: self.accelerator.save_state(str(folder)))
-        self._export()
+        positions = [self.position]
+        if self.accelerator.num_processes > 1:
+            positions = gather_object(positions)
+        state = {
+            "step": self.step,
+            "samples": self.samples,
+            "elapsed": self.elapsed(),
+            "updates": {name: player.updates for name, player in self.players.items()},
+            "ema_steps": self.average.model.optimization_step,
+            "skipped_steps": self.guard.total,
+            "best": self.best,
+            "positions": positions,
+        }
 
-    def _export(self) -> None:
-        if self.accelerator.is_main_process:
-            with self._averaged_weights(), atomic_folder(self.folder / EXPORT_NAME) as folder:
+        def write(folder: Path) -> None:
+            # one after the other: both exchange weights, and none may begin where another process has failed
+            together(self.accelerator, lambda: self.accelerator.save_state(str(folder)))
+            together(self.accelerator, lambda: self.average.save(folder))
+
+        self.checkpoints.save(state, write, self.accelerator)
+        self.saved_step = self.step
+        self._export(EXPORT_NAME)
+
+    def _save_if_possible(self) -> None:
+        try:
+            self.save()
+        except CheckpointError as error:
+            self.log.say(f"warning: {error}; the run goes on, and tries again at the next checkpoint")
+
+    def _export(self, name: str) -> None:
+        def write() -> None:
+            with atomic_folder(self.folder / name) as folder:
                 self.task.export(folder)
 
+        with self._evaluation():
+            on_main(self.accelerator, write)
+
     def _resume(self) -> None:
-        self.checkpoints.remove_incomplete()
+        if self.accelerator.is_main_process:
+            recover(self.folder)
+            recover(self.checkpoints.folder)
+        self.accelerator.wait_for_everyone()
         choice = self.arguments.resume
-        checkpoint = self.checkpoints.latest() if choice in ("auto", "never") else Path(choice)
+        latest = self._as_main(self.checkpoints.latest())
+        checkpoint = latest if choice in ("auto", "never") else Path(choice)
         if checkpoint is None:
+            self.log.truncate(0)  # lines of a run that was killed before its first checkpoint
             return
         if not (checkpoint / STATE_NAME).is_file():
-            raise ValueError(f"resume {str(checkpoint)!r} is not a complete checkpoint")
+            raise ValueError(
+                f"resume {str(checkpoint)!r} is not a complete checkpoint (several machines: output_dir must "
+                "be the same folder on all of them)"
+            )
+        state = read_state(checkpoint)
         try:
             self.accelerator.load_state(str(checkpoint))
-        except (RuntimeError, ValueError) as error:
+            self.average.load(checkpoint, state["ema_steps"])
+            self.accelerator.step = 0  # the number of batches per step may have changed
+        except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(
                 f"checkpoint {str(checkpoint)!r} is of another model or optimizer: {error}"
             ) from error
-        self.ema.to(self.accelerator.device)
-        state = read_state(checkpoint)
-        self.step, self.elapsed_before = state["step"], state["elapsed"]
+        self.step, self.samples, self.best = state["step"], state["samples"], state["best"]
+        self.saved_step = self.step
+        self.elapsed_before = self.agreed_elapsed = state["elapsed"]
+        self.guard.total = state["skipped_steps"]
+        for name, player in self.players.items():
+            player.updates = state["updates"][name]
+        positions = state["positions"]
+        if len(positions) == self.accelerator.num_processes:
+            self.position = positions[self.accelerator.process_index]
+        elif any(position is not None for position in positions):
+            self.log.say(
+                f"warning: the checkpoint is of {len(positions)} processes, this run has "
+                f"{self.accelerator.num_processes}: the streams begin anew"
+            )
+        self.log.truncate(self.step)
         self.log.say(f"continuing from {checkpoint}, {clock(self.elapsed_before)} into the run")
 
     @contextmanager
-    def _signals(self):
-        def request_stop(number, frame):
-            if self.stop_requested:
+    def _signals(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM ends the run after the current step, the second at once."""
+
+        def request_stop(*_: Any) -> None:
+            if self.signalled:
                 raise KeyboardInterrupt
-            self.stop_requested = True
+            self.signalled = True
             self.log.say("stopping after this step; once more to stop at once")
 
         previous = {name: signal.signal(name, request_stop) for name in (signal.SIGINT, signal.SIGTERM)}
@@ -276,43 +410,3 @@ class Trainer:
         finally:
             for name, handler in previous.items():
                 signal.signal(name, handler)
-
-
-def is_matrix(parameter: torch.Tensor) -> bool:
-    """Whether weight decay applies: not to biases, norms, gains and activations, whatever their shape."""
-    return sum(size > 1 for size in parameter.shape) >= 2
-
-
-class Window:
-    """Sums over the steps since the last log line."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.data_wait = self.audio_seconds = 0.0
-        self.sums: dict[str, Any] = {}
-        self.counts: dict[str, int] = {}
-
-    def add(self, outputs: list[StepOutput]) -> None:
-        for output in outputs:
-            self.audio_seconds += output.audio_seconds
-            losses = {f"loss/{name}": loss.detach() for name, loss in output.losses.items()}
-            for name, value in {**losses, **output.metrics}.items():
-                self.sums[name] = self.sums.get(name, 0.0) + value
-                self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, float]:
-        return {name: float(value) / self.counts[name] for name, value in self.sums.items()}
-
-
-def run_script(
-    arguments_class: type[TrainingArguments],
-    make_task: Callable[[Any, RunLog], Task],
-    argv: list[str] | None = None,
-) -> None:
-    """A training script, from command line to exit code; what a user can mend is one line, no traceback."""
-    try:
-        arguments = parse_arguments(arguments_class, argv)
-        accelerator, log = start_run(arguments)
-        Trainer(arguments, make_task(arguments, log), accelerator, log).run()
-    except (ValueError, TooManyBadFiles, FloatingPointError) as error:
-        fail(str(error))

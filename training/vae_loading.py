@@ -8,30 +8,47 @@ from diffusers.models.modeling_utils import ModelMixin
 from checkpoints import EXPORT_NAME
 from star_hf.autoencoder import AutoencoderStar
 
+VAE_FOLDER = "vae"
+
 
 def resolve_export(source: str) -> str:
-    """The exported model of a training run's folder; any other folder or Hub name as it is."""
+    """The export in a training run's folder, the autoencoder in a pipeline's, else `source` as it is."""
     exported = Path(source) / EXPORT_NAME
-    return str(exported) if exported.is_dir() else source
+    folder = exported if exported.is_dir() else Path(source)
+    if not (folder / "config.json").is_file() and (folder / VAE_FOLDER / "config.json").is_file():
+        folder = folder / VAE_FOLDER
+    return str(folder) if folder.is_dir() else source
 
 
 def load_vae(source: str) -> ModelMixin:
-    """Load a run's export, a `from_pretrained` folder or a Hub name, in float32, for inference.
+    """Load a run's export, a `from_pretrained` folder, a pipeline's folder or a Hub name, in float32.
 
-    The class is AutoencoderStar or one of diffusers' own; `ValueError` for anything else.
+    A Hub name may end in the folder of the autoencoder inside a pipeline: `user/pipeline/vae`. The class is
+    AutoencoderStar or one of diffusers' own.
+
+    Raises `ValueError` for anything else, and for what cannot be loaded.
     """
-    source = resolve_export(source)
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise ValueError(f"vae {source!r} holds no model: it has no config.json")
-    name = AutoencoderStar.load_config(source).get("_class_name")
-    vae_class = AutoencoderStar if name == AutoencoderStar.__name__ else getattr(diffusers, str(name), None)
-    if not (
-        isinstance(vae_class, type) and issubclass(vae_class, ModelMixin) and hasattr(vae_class, "decode")
-    ):
-        raise ValueError(
-            f"vae {source!r} is a {name}, neither AutoencoderStar nor an autoencoder of diffusers"
+    resolved, subfolder = resolve_export(source), None
+    if Path(resolved).is_dir():
+        if not (Path(resolved) / "config.json").is_file():
+            raise ValueError(f"vae {source!r} holds no model: it has no config.json")
+    elif source.count("/") == 2:
+        resolved, _, subfolder = source.rpartition("/")
+    try:
+        name = AutoencoderStar.load_config(resolved, subfolder=subfolder).get("_class_name")
+        vae_class = (
+            AutoencoderStar if name == AutoencoderStar.__name__ else getattr(diffusers, str(name), None)
         )
-    return without_path(vae_class.from_pretrained(source, use_safetensors=True)).eval()
+        if not (
+            isinstance(vae_class, type) and issubclass(vae_class, ModelMixin) and hasattr(vae_class, "decode")
+        ):
+            raise ValueError(
+                f"vae {source!r} is a {name}, neither AutoencoderStar nor an autoencoder of diffusers"
+            )
+        vae = vae_class.from_pretrained(resolved, subfolder=subfolder, use_safetensors=True)
+    except OSError as error:
+        raise ValueError(f"vae {source!r} cannot be loaded: {error}") from error
+    return without_path(vae).eval()
 
 
 def without_path(model: ModelMixin) -> ModelMixin:

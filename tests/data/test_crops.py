@@ -5,14 +5,16 @@ import pytest
 import soundfile
 import torch
 
+from star_hf.audio import AudioError
 from star_hf.data import (
-    AudioCrops,
+    BadFile,
     BadFiles,
+    ClipDataset,
     CropReader,
     CropSettings,
     EndlessShuffle,
-    StreamedAudioCrops,
     TooManyBadFiles,
+    UnwantedClip,
     load_audio_dataset,
 )
 
@@ -29,10 +31,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def crops(folder, settings, channels=2, sampling_rate=RATE, **more):
-    return AudioCrops(
-        load_audio_dataset(folder), settings, sampling_rate=sampling_rate, channels=channels, **more
-    )
+def crops(folder, settings, channels=2, sampling_rate=RATE, cache=False, **more):
+    reader = CropReader(settings, sampling_rate, channels)
+    cache_at = sampling_rate if cache else None
+    return ClipDataset(load_audio_dataset(folder), reader, cache_at=cache_at, **more)
 
 
 def test_a_crop_is_a_span_of_the_clip_and_a_short_clip_gets_zeros_after(folder):
@@ -61,6 +63,19 @@ def test_crops_follow_from_seed_epoch_and_index_with_and_without_a_cache(folder)
     assert not torch.equal(first[0, 0]["waveform"], first[1, 0]["waveform"])
 
 
+def test_noise_seeds_name_the_sample_and_are_all_different(folder):
+    keys = [(epoch, index) for epoch in range(20) for index in range(3)]
+
+    def seeds(seed, **settings):
+        dataset = crops(folder, CropSettings(**settings), seed=seed)
+        return [dataset[key]["noise_seed"] for key in keys]
+
+    first = seeds(5, num_samples=1000)
+    assert len(set(first)) == len(keys) and all(0 <= seed < 2**63 for seed in first)
+    assert first == seeds(5, num_samples=300)
+    assert not set(first) & set(seeds(6, num_samples=1000))
+
+
 def test_workers_give_the_same_batches(folder):
     data = crops(folder, CropSettings(num_samples=1000, gain_db=6))
 
@@ -78,7 +93,7 @@ def test_workers_give_the_same_batches(folder):
 
 
 def test_only_the_crop_is_read(folder, monkeypatch):
-    import star_hf.data.crops as module
+    import star_hf.data.items as module
 
     spans = []
 
@@ -134,9 +149,53 @@ def test_silent_crops_are_drawn_again_and_the_loudest_is_kept():
     assert not all(silent.read(clip, draw).any() for draw in draws)
 
 
+def test_clips_of_another_channel_count_are_converted_picked_from_or_skipped(folder):
+    quad = np.stack([np.full(500, channel / 8) for channel in range(4)], 1)
+    soundfile.write(folder / "quad.wav", quad, RATE, subtype="FLOAT")
+
+    def read(name, policy, channels, draw):
+        reader = CropReader(CropSettings(num_samples=300, channels=policy), RATE, channels)
+        return reader.read(str(folder / name), np.random.default_rng(draw))
+
+    stereo = read("stereo.wav", "convert", 1, 0)
+    assert stereo.shape == (1, 300) and not stereo.any()  # left and right cancel
+    with pytest.raises(AudioError, match="4 channels"):
+        read("quad.wav", "convert", 2, 0)
+    pairs = {tuple((8 * read("quad.wav", "random", 2, draw)[:, 0]).tolist()) for draw in range(60)}
+    assert pairs == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
+    halves = {bool(read("stereo.wav", "random", 1, draw)[0, -1] > 0) for draw in range(20)}
+    assert halves == {True, False}
+    with pytest.raises(UnwantedClip, match="1 channels instead of 2"):
+        read("mono.wav", "skip", 2, 0)
+    assert read("stereo.wav", "skip", 2, 0).any()
+
+
+def test_another_clip_stands_in_for_one_of_the_wrong_channel_count(folder):
+    dataset = crops(folder, CropSettings(num_samples=300, channels="skip"))
+    items = [dataset[epoch, index] for epoch in range(4) for index in range(3)]
+    assert all(torch.equal(item["waveform"][0], -item["waveform"][1]) for item in items)
+    assert not any(item["failures"] for item in items)
+    with pytest.raises(ValueError, match="1000 clips in a row are passed over: . channels instead of 4"):
+        crops(folder, CropSettings(num_samples=300, channels="skip"), channels=4)[0]
+
+
+def test_the_level_is_that_of_the_crop_that_is_given():
+    clip = torch.zeros(2, 10000)
+    clip[0], clip[1] = 0.5, -0.5
+    clip[:, 9000:] = 0.1
+    reader = CropReader(CropSettings(num_samples=500, silence_db=-40, silence_retries=200), RATE, 1)
+    assert reader.read(clip, np.random.default_rng(0)).any()
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{"num_samples": 0}, {"gain_db": -1}, {"channel_gain_db": float("nan")}, {"silence_retries": -1}],
+    [
+        {"channels": "stereo"},
+        {"num_samples": 0},
+        {"gain_db": -1},
+        {"channel_gain_db": float("nan")},
+        {"silence_retries": -1},
+    ],
 )
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValueError, match=f"crops {next(iter(settings))} must be"):
@@ -179,15 +238,14 @@ def test_a_stream_is_judged_after_a_while():
         bad.add([], seen=5)
 
 
-def test_streamed_crops_visit_every_clip_in_each_pass(folder):
-    dataset = load_audio_dataset(folder, streaming=True)
-    settings = CropSettings(num_samples=1000)
-    stream = iter(StreamedAudioCrops(dataset, settings, sampling_rate=RATE, channels=2, shuffle_buffer=2))
-    items = [next(stream)["waveform"] for _ in range(6)]
-    for epoch in (items[:3], items[3:]):
-        kinds = sorted((bool(w[:, 300:].any()), bool(torch.equal(w[0], w[1]))) for w in epoch)
-        assert kinds == [(False, True), (True, False), (True, True)]
-    assert not torch.equal(torch.stack(items[:3]), torch.stack(items[3:]))
+def test_each_dataset_is_judged_by_itself():
+    said = []
+    bad = BadFiles({"small": 10, "large": 1000}, max_share=0.1, report=said.append)
+    bad.add([BadFile("row 1", "cut", "small"), BadFile("row 1", "cut", "large")])
+    assert said == ["skipping small: row 1: cut", "skipping large: row 1: cut"]
+    with pytest.raises(TooManyBadFiles, match="2 of 10 files of 'small'") as stopped:
+        bad.add([BadFile("row 2", "empty", "small")])
+    assert "large" not in str(stopped.value) and "small: row 2: empty" in str(stopped.value)
 
 
 def test_endless_shuffle_visits_every_index_once_per_epoch_and_continues():

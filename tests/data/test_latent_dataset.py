@@ -1,17 +1,21 @@
 """Latent datasets: what is stored comes back, is sampled anew, and is normalized by its true statistics."""
 
 import json
+from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
 from star_hf.data import (
+    BucketedShuffle,
+    EndlessShuffle,
     LatentCollator,
     LatentDataset,
     LatentInfo,
+    LatentShard,
     LatentStatistics,
-    LatentWriter,
     open_latents,
     row_captions,
     vae_fingerprint,
@@ -35,11 +39,12 @@ def posteriors():
 def latents(tmp_path):
     """A latent dataset of three clips in two shards."""
     statistics = LatentStatistics(CHANNELS)
-    writer = LatentWriter(tmp_path, rows_per_shard=2)
-    for text, (mean, std) in zip(TEXTS, posteriors(), strict=True):
-        writer.add(mean, std, 0, {"text": text, "label": "odd" if text != "two" else "even"})
-        statistics.update(mean, std)
-    writer.close()
+    shards = [LatentShard(CHANNELS), LatentShard(CHANNELS)]
+    for index, (text, (mean, std)) in enumerate(zip(TEXTS, posteriors(), strict=True)):
+        shards[index // 2].add(mean, std, 0, {"text": text, "label": "odd" if text != "two" else "even"})
+    for number, shard in enumerate(shards):
+        shard.write(tmp_path / f"latents-{number:05d}.parquet")
+        statistics.merge(shard.statistics)
     LatentInfo(
         latent_channels=CHANNELS,
         frame_rate=50.0,
@@ -128,6 +133,27 @@ def test_captions_are_dropped_at_their_rate(latents):
     assert {kept[epoch, 0]["text"] for epoch in range(20)} == {"one"}
 
 
+def test_a_sample_has_one_noise_seed_and_every_sample_another(latents):
+    data = dataset(latents)
+    seeds = [data[epoch, row]["noise_seed"] for epoch in range(50) for row in range(3)]
+    assert len(set(seeds)) == 150 and all(0 <= seed < 2**63 for seed in seeds)
+    assert (
+        data[7, 1]["noise_seed"] == dataset(latents, caption_dropout=0.5, crop_frames=3)[7, 1]["noise_seed"]
+    )
+    assert data[7, 1]["noise_seed"] != dataset(latents, seed=1)[7, 1]["noise_seed"]
+
+
+def test_captions_follow_templates():
+    rows = Dataset.from_list(
+        [{"text": "a", "label": "x", "mean": b"0"}, {"text": "", "label": None, "mean": b""}]
+    )
+    templates = ["{text}", "the sound of {label}", "audio"]
+    assert row_captions(rows, templates=templates) == [["a", "the sound of x", "audio"], ["audio"]]
+    assert row_captions(rows, templates=["of {label}"]) == [["of x"], [""]]
+    with pytest.raises(ValueError, match="names 'kind', which is not a column of"):
+        row_captions(rows, templates=["{kind}"])
+
+
 def test_captions_are_shared_and_added_by_label():
     rows = Dataset.from_list(
         [
@@ -165,6 +191,73 @@ def test_a_batch_is_padded_at_the_end_of_the_audio_and_the_start_of_the_text(lat
         assert torch.equal(batch["latents"][row, :frames], item["latents"])
         assert not batch["latents"][row, frames:].any() and not batch["audio_mask"][row, frames:].any()
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 1]]
+    assert batch["num_frames"] == LENGTHS and batch["text"] == ["a dog barking", "", "rain"]
+    assert batch["noise_seed"].tolist() == [item["noise_seed"] for item in items]
+    assert batch["noise_seed"].dtype == torch.int64
+
+
+def test_lengths_are_those_of_the_items(latents):
+    for options in ({}, {"crop_frames": 28}):
+        data = dataset(latents, **options)
+        assert data.lengths().tolist() == [len(data[0, row]["latents"]) for row in range(3)]
+    rows, info = open_latents(latents)
+    assert LatentDataset(rows.select([2, 0]), info, [["a"], ["b"]]).lengths().tolist() == [30, 40]
+
+
+def padding_share(lengths, sampler, batch_size, count):
+    batches = islice(zip(*[iter(sampler)] * batch_size, strict=True), count)
+    batches = [[lengths[index] for _, index in batch] for batch in batches]
+    return 1 - sum(map(sum, batches)) / sum(max(batch) * len(batch) for batch in batches)
+
+
+def test_buckets_leave_little_padding():
+    lengths = np.random.default_rng(0).integers(10, 500, size=1000)
+    plain = padding_share(lengths, EndlessShuffle(1000), 16, 125)
+    bucketed = padding_share(lengths, BucketedShuffle(lengths, 16), 16, 125)
+    assert plain > 0.4 and bucketed < 0.02
+
+
+@pytest.mark.parametrize("length", [5, 32, 103])
+@pytest.mark.parametrize("window_batches", [1, 5, 64])
+def test_buckets_give_every_clip_once_per_epoch(length, window_batches):
+    lengths = np.random.default_rng(1).integers(1, 50, size=length)
+    taken = list(islice(BucketedShuffle(lengths, 8, seed=3, window_batches=window_batches), 8 * length))
+    assert sorted(taken) == [(epoch, index) for epoch in range(8) for index in range(length)]
+    for start in range(0, len(taken), 8):
+        epochs = sorted(epoch for epoch, _ in taken[start : start + 8])
+        assert epochs == [position // length for position in range(start, start + 8)]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_several_processes_share_the_batches_of_one(world_size):
+    lengths = np.random.default_rng(2).integers(1, 90, size=70)
+    alone = BucketedShuffle(lengths, 8, seed=5)
+    ranks = [
+        iter(BucketedShuffle(lengths, 8 // world_size, 5, rank=rank, world_size=world_size))
+        for rank in range(world_size)
+    ]
+    for batch in islice(zip(*[iter(alone)] * 8, strict=True), 30):
+        shares = [list(islice(rank, 8 // world_size)) for rank in ranks]
+        assert sorted(batch) == sorted(pair for share in shares for pair in share)
+        totals = [sum(lengths[index] for _, index in share) for share in shares]
+        assert max(totals) - min(totals) <= max(lengths[i] for _, i in batch) - min(
+            lengths[i] for _, i in batch
+        )
+
+
+@pytest.mark.parametrize("done", [8, 40, 64, 200])
+def test_buckets_continue_where_they_stopped(done):
+    lengths = np.random.default_rng(3).integers(1, 90, size=45)
+    whole = list(islice(BucketedShuffle(lengths, 8, seed=1), 400))
+    assert list(islice(BucketedShuffle(lengths, 8, seed=1, start=done), 400 - done)) == whole[done:]
+    second = list(islice(BucketedShuffle(lengths, 4, seed=1, start=done, rank=1, world_size=2), 20))
+    assert second == whole[done + 1 : done + 41 : 2]
+
+
+@pytest.mark.parametrize(("lengths", "batch_size", "window"), [([], 2, 4), ([3], 0, 4), ([3], 2, 0)])
+def test_buckets_out_of_range_are_refused(lengths, batch_size, window):
+    with pytest.raises(ValueError, match="lengths|batch_size|window_batches"):
+        BucketedShuffle(lengths, batch_size, window_batches=window)
 
 
 def test_damaged_datasets_are_refused(latents, tmp_path):
@@ -180,9 +273,9 @@ def test_damaged_datasets_are_refused(latents, tmp_path):
 
 
 def test_what_does_not_fit_half_precision_is_refused(tmp_path):
-    writer = LatentWriter(tmp_path)
+    shard = LatentShard(1)
     with pytest.raises(ValueError, match="mean does not fit half precision"):
-        writer.add(torch.full((1, 2), 1e5), torch.ones(1, 2), 0, {"text": ""})
+        shard.add(torch.full((1, 2), 1e5), torch.ones(1, 2), 0, {"text": ""})
 
 
 def test_the_fingerprint_follows_the_weights_and_not_the_statistics(tiny_autoencoder):

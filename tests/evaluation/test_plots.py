@@ -4,6 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from transformers.audio_utils import mel_filter_bank
 
 from star_hf.evaluation import LatentProfile
 from star_hf.evaluation.plots import (
@@ -11,6 +12,7 @@ from star_hf.evaluation.plots import (
     plot_kl_profile,
     plot_spectrogram_grid,
     plot_training_curves,
+    spectrogram_power,
 )
 
 
@@ -38,6 +40,21 @@ def test_spectrogram_grid_shows_the_frequency(tmp_path):
         [SpectrogramPair(pair.title, high, low) for pair in pairs], 16000, tmp_path / "s.png", columns=2
     )
     assert _differ(path, swapped)
+
+
+def test_spectrogram_power_has_its_closed_form():
+    """A sine of amplitude 1 has the power 1/4 in its line, and opposite channels do not cancel."""
+    time = torch.arange(16000, dtype=torch.float64) / 16000
+    sine = torch.sin(2 * np.pi * 1000 * time)[None]
+    power = spectrogram_power(sine, 16000)[:, 4:-4]
+    torch.testing.assert_close(spectrogram_power(3 * sine, 16000)[:, 4:-4], 9 * power)
+    torch.testing.assert_close(spectrogram_power(torch.cat([sine, -sine]), 16000)[:, 4:-4], power)
+    filters = mel_filter_bank(1025, 96, 40.0, 8000, 16000, mel_scale="slaney")
+    # 1000 Hz is line 128; a Hann window halves the amplitude in the lines beside it
+    expected = filters[128] / 4 + (filters[127] + filters[129]) / 16
+    torch.testing.assert_close(
+        power, torch.from_numpy(expected)[:, None].expand_as(power), atol=1e-9, rtol=1e-6
+    )
 
 
 def test_spectrogram_of_silence_and_of_a_single_sample(tmp_path):

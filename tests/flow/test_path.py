@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from star_hf.flow import flow_matching_loss, interpolate, sample_times, velocity_target
+from star_hf.flow import (
+    flow_matching_loss,
+    interpolate,
+    logit_normal_times,
+    sample_times,
+    velocity_target,
+)
 
 
 def test_path_starts_at_noise_and_ends_at_latents():
@@ -41,6 +47,13 @@ def test_times_follow_the_generator():
     assert torch.equal(first, second)
 
 
+def test_quantiles_of_the_normal_become_quantiles_of_the_times():
+    quantiles = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    times = logit_normal_times(torch.special.ndtri(quantiles), mean=0.5, std=2.0)
+    drawn = sample_times(200_000, mean=0.5, std=2.0, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(times, drawn.quantile(quantiles), atol=5e-3, rtol=0)
+
+
 @pytest.mark.parametrize(("arguments", "name"), [((0,), "batch"), ((2, 0.0, -1.0), "std")])
 def test_times_refuse_bad_arguments(arguments, name):
     with pytest.raises(ValueError, match=name):
@@ -60,6 +73,19 @@ def test_masked_loss_is_the_loss_of_the_real_frames_only():
     prediction[1, 2:] = 1e6
     expected = torch.cat([(prediction - target)[0], (prediction - target)[1, :2]]).square().mean()
     torch.testing.assert_close(flow_matching_loss(prediction, target, mask), expected)
+
+
+def test_loss_of_each_row_is_the_loss_of_the_row_alone():
+    prediction, target = torch.randn(2, 3, 5, 4)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False], [False] * 5])
+    rows = flow_matching_loss(prediction, target, mask, reduction="none")
+    alone = [flow_matching_loss(prediction[i : i + 1], target[i : i + 1], mask[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(rows, torch.stack(alone))
+    assert rows[2] == 0
+    whole = flow_matching_loss(prediction, target, mask)
+    torch.testing.assert_close((rows * mask.sum(dim=1)).sum() / mask.sum(), whole)
+    with pytest.raises(ValueError, match="reduction"):
+        flow_matching_loss(prediction, target, mask, reduction="sum")
 
 
 def test_loss_of_half_precision_is_computed_in_float32():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from star_hf.flow import flow_matching_loss, interpolate, sample_times, velocity_target
-from star_hf.generation import StarGenModel
+from star_hf.generation import StarGenModel, add_lora
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(model, batch):
@@ -28,6 +28,52 @@ def test_prefix_under_gradient_checkpointing_is_refused(model, batch):
         model(batch["latents"], batch["timestep"], prefix=prefix)
     model.eval()
     model(batch["latents"], batch["timestep"], prefix=prefix)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_lora", [False, True])
+def test_training_is_one_graph_for_all_lengths(model, with_lora):
+    """What torch.compile traces: no break in between, and not another graph for every length."""
+    if with_lora:
+        pytest.importorskip("peft")
+        add_lora(model, rank=2)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(model.train(), backend=count, fullgraph=True)
+    for tokens, frames in ((4, 7), (6, 12), (9, 5), (5, 20)):
+        audio_mask = torch.ones(3, frames, dtype=torch.bool)
+        audio_mask[1, frames - 2 :] = False
+        arguments = {
+            "latents": torch.randn(3, frames, 5),
+            "timestep": torch.rand(3),
+            "input_ids": torch.randint(1, 64, (3, tokens)),
+            "attention_mask": torch.ones(3, tokens, dtype=torch.bool),
+            "audio_mask": audio_mask,
+        }
+        torch.testing.assert_close(compiled(**arguments).velocity, model(**arguments).velocity)
+    assert len(graphs) <= 2  # of the first lengths, and of all others
+    torch._dynamo.reset()
+
+
+def test_layers_around_a_backbone_of_another_precision(model, batch):
+    model.eval()
+    expected = model(**batch).velocity
+    model.backbone.to(torch.bfloat16)
+    velocity = model(**batch).velocity
+    assert velocity.dtype == torch.float32
+    prefix = model.encode_text(batch["input_ids"], batch["attention_mask"])
+    cached = model(
+        batch["latents"], batch["timestep"], prefix=prefix, audio_mask=batch["audio_mask"]
+    ).velocity
+    mask = batch["audio_mask"]
+    scale = expected[mask].abs().mean()
+    assert (velocity - expected)[mask].abs().mean() < 0.05 * scale
+    assert (cached - velocity)[mask].abs().mean() < 0.05 * scale
 
 
 def test_every_parameter_learns(model, batch):

@@ -81,3 +81,78 @@ optimizer: {{learning_rate: 1e-3, warmup_steps: 1}}
         return ["--config", str(recipe), *more]
 
     return options
+
+
+@pytest.fixture(scope="session")
+def exported_autoencoder(tmp_path_factory):
+    import torch
+
+    from star_hf import AutoencoderStar
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("vae")
+    AutoencoderStar(
+        encoder_hidden_size=4,
+        decoder_channels=4,
+        downsampling_ratios=[4, 8],
+        channel_multiples=[1, 2],
+        decoder_input_channels=8,
+        sampling_rate=8000,
+        context_type="none",
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def encode_options(exported_autoencoder, recordings, tmp_path):
+    """Command line that encodes the recordings to `tmp_path / "latents"`; later options win."""
+
+    def options(*more: str) -> list[str]:
+        own = {
+            "vae": exported_autoencoder,
+            "source": recordings,
+            "output_dir": tmp_path / "latents",
+            "keep_columns": "[label, group]",
+        }
+        return [text for key, value in own.items() for text in (f"--{key}", str(value))] + list(more)
+
+    return options
+
+
+GENERATOR = """
+max_steps: 3
+log_every: 1
+validate_every: 2
+save_every: 2
+threads: 1
+report_to: []
+text_config:
+  hidden_size: 32
+  intermediate_size: 32
+  num_hidden_layers: 1
+  num_attention_heads: 2
+  num_key_value_heads: 1
+  head_dim: 16
+model: {default_audio_length_in_s: 0.3, time_embedding_dim: 8}
+vocab_size: 300
+data: {share_captions_by: label, captions: {low: [a deep hum]}, batch_size: 4, validation_key: group}
+export_dtype: float16
+"""
+
+
+@pytest.fixture
+def generator_options(exported_autoencoder, tmp_path):
+    """Command line of a three-step generator run on `tmp_path / "latents"`; later options win."""
+
+    def options(*more: str) -> list[str]:
+        recipe = tmp_path / "generator.yaml"
+        recipe.write_text(GENERATOR)
+        own = {
+            "config": recipe,
+            "output_dir": tmp_path / "generator",
+            "vae": exported_autoencoder,
+            "data.source": tmp_path / "latents",
+        }
+        return [text for key, value in own.items() for text in (f"--{key}", str(value))] + list(more)
+
+    return options

@@ -1,50 +1,56 @@
-"""Folders are complete or absent."""
+"""Folders that are complete or absent, and a limited number of checkpoints."""
+
+from pathlib import Path
 
 import pytest
-
-from checkpoints import STATE_NAME, Checkpoints, atomic_folder, read_state
-
-
-def write_weights(folder):
-    (folder / "weights").write_text("w")
+from accelerate import Accelerator
 
 
-def test_the_last_n_are_kept_and_the_latest_is_found(tmp_path):
+@pytest.fixture
+def accelerator():
+    return Accelerator(cpu=True)
+
+
+def fill(folder: Path) -> None:
+    (folder / "weights.bin").write_bytes(b"weights")
+
+
+def test_only_the_last_complete_checkpoints_are_kept(tmp_path, accelerator):
+    from checkpoints import Checkpoints, read_state
+
     checkpoints = Checkpoints(tmp_path, keep=2)
-    for step in (5, 10, 100):
-        checkpoints.save({"step": step}, write_weights)
-    assert [path.name for path in checkpoints.complete()] == ["step_00000010", "step_00000100"]
-    assert read_state(checkpoints.latest()) == {"step": 100}
-    assert sorted(path.name for path in checkpoints.latest().iterdir()) == [STATE_NAME, "weights"]
+    for step in (1, 2, 10):
+        checkpoints.save({"step": step}, fill, accelerator)
+    assert [path.name for path in checkpoints.complete()] == ["step_00000002", "step_00000010"]
+    assert read_state(checkpoints.latest()) == {"step": 10}
+    assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
-def test_a_failed_write_leaves_nothing_and_loses_nothing(tmp_path, failure):
+def test_a_failing_write_leaves_the_older_checkpoint(tmp_path, accelerator):
+    from checkpoints import CheckpointError, Checkpoints
+
     checkpoints = Checkpoints(tmp_path, keep=1)
-    checkpoints.save({"step": 1}, write_weights)
+    checkpoints.save({"step": 1}, fill, accelerator)
 
-    def fail_halfway(folder):
-        write_weights(folder)
-        raise failure
+    def fail(folder):
+        fill(folder)
+        raise OSError("No space left on device")
 
-    with pytest.raises(failure):
-        checkpoints.save({"step": 2}, fail_halfway)
+    with pytest.raises(CheckpointError, match="step_00000002.*No space left"):
+        checkpoints.save({"step": 2}, fail, accelerator)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
 
 
-def test_half_written_folders_are_ignored_and_replaced(tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep=3)
-    checkpoints.save({"step": 1}, write_weights)
-    (tmp_path / ".incomplete-step_00000002").mkdir()
-    (tmp_path / "step_00000002").mkdir()
-    assert checkpoints.latest().name == "step_00000001"
-    checkpoints.remove_incomplete()
-    assert not (tmp_path / ".incomplete-step_00000002").exists()
-    checkpoints.save({"step": 2}, write_weights)
-    assert read_state(checkpoints.latest()) == {"step": 2}
+def test_a_folder_without_state_is_no_checkpoint(tmp_path):
+    from checkpoints import Checkpoints
+
+    (tmp_path / "step_00000003").mkdir()
+    assert Checkpoints(tmp_path, keep=1).latest() is None
 
 
-def test_a_replaced_folder_keeps_its_old_content_until_the_new_is_complete(tmp_path):
+def test_a_replaced_folder_holds_the_old_or_the_new_content(tmp_path):
+    from checkpoints import atomic_folder
+
     target = tmp_path / "export"
     with atomic_folder(target) as folder:
         (folder / "a").write_text("old")
@@ -54,5 +60,44 @@ def test_a_replaced_folder_keeps_its_old_content_until_the_new_is_complete(tmp_p
     assert (target / "a").read_text() == "old"
     with atomic_folder(target) as folder:
         (folder / "b").write_text("new")
-    assert [path.name for path in target.iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["export", "b"]
+
+
+@pytest.mark.parametrize("operations", range(6))
+def test_a_kill_at_any_moment_of_a_replacement_is_recovered(tmp_path, monkeypatch, operations):
+    import checkpoints
+    from checkpoints import atomic_folder, recover
+
+    class Killed(BaseException):
+        pass
+
+    done = []
+
+    def until_killed(operation):
+        def run(*arguments, **keywords):
+            if len(done) == operations:
+                raise Killed
+            operation(*arguments, **keywords)
+            done.append(operation)
+
+        return run
+
+    target = tmp_path / "export"
+    with atomic_folder(target) as folder:
+        (folder / "a").write_text("old")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.os, "rename", until_killed(checkpoints.os.rename))
+        patch.setattr(checkpoints.shutil, "rmtree", until_killed(checkpoints.shutil.rmtree))
+        with pytest.raises(Killed), atomic_folder(target) as folder:
+            (folder / "a").write_text("new")
+    recover(tmp_path)
+    # remove leftovers, remove leftovers, make room, rename; then the new one is there
+    assert (target / "a").read_text() == ("new" if operations >= 4 else "old")
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_keeping_no_checkpoint_is_refused(tmp_path):
+    from checkpoints import Checkpoints
+
+    with pytest.raises(ValueError, match="keep_last must be at least 1, got 0"):
+        Checkpoints(tmp_path, keep=0)

@@ -37,3 +37,10 @@ def test_ramp():
     assert [ramp(step, 4, start=2) for step in (0, 2, 3, 6, 9)] == [0.0, 0.0, 0.25, 1.0, 1.0]
     assert ramp(0, 0) == 1.0
     assert [ramp(step, 0, start=3) for step in (2, 3)] == [0.0, 1.0]
+
+
+def test_stable_audio_opens_schedule():
+    # (1 - 0.999^(t + 1)) · (1 + t / 200,000)^-1/2
+    for step in (0, 999, 200_000):
+        value = learning_rate_factor("inverse", step, 0.0, warmup_steps=0, warmup_decay=0.999)
+        assert value == pytest.approx((1 - 0.999 ** (step + 1)) * (1 + step / 200_000) ** -0.5)

@@ -1,19 +1,15 @@
-"""Random crops of audio clips: only the crop is read, and every choice follows from (seed, epoch, index)."""
+"""Random crops of audio clips: only the crop is read, and every choice follows from the random generator."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, IterableDataset
 
-from ..audio import AudioError, audio_info, convert_channels, read_audio
-from .bad_files import BadFile, TooManyBadFiles
-from .sources import audio_name, audio_source
-
-MAX_CONSECUTIVE_FAILURES = 32
+from .channels import CHANNEL_POLICIES, ChannelPolicy
+from .items import clip_info, clip_of, collate_common, read_span
 
 
 @dataclass
@@ -21,6 +17,13 @@ class CropSettings:
     """How a clip becomes a training crop; gains are drawn uniformly from ±the given number of dB."""
 
     num_samples: int = field(default=65536, metadata={"help": "length of a crop in samples"})
+    channels: str = field(
+        default="convert",
+        metadata={
+            "help": "clips of another channel count: convert (mono is repeated, stereo averaged), random (as "
+            "many as the model has, drawn from those with more), skip (they are passed over)"
+        },
+    )
     silence_db: float | None = field(
         default=None, metadata={"help": "draw again below this RMS (dB of full scale)"}
     )
@@ -34,6 +37,10 @@ class CropSettings:
     def __post_init__(self) -> None:
         if self.num_samples < 1:
             raise ValueError(f"crops num_samples must be at least 1, got {self.num_samples}")
+        if self.channels not in CHANNEL_POLICIES:
+            raise ValueError(
+                f"crops channels must be one of {', '.join(CHANNEL_POLICIES)}, got {self.channels!r}"
+            )
         if self.silence_retries < 0:
             raise ValueError(f"crops silence_retries must be at least 0, got {self.silence_retries}")
         for name in ("gain_db", "channel_gain_db"):
@@ -41,67 +48,43 @@ class CropSettings:
                 raise ValueError(f"crops {name} must be finite and at least 0, got {getattr(self, name)}")
 
 
-class ClipCache:
-    """Decoded clips at the training rate, in half precision, so that a small dataset is decoded only once."""
-
-    def __init__(self, sampling_rate: int) -> None:
-        self.sampling_rate = sampling_rate
-        self.clips: dict[int, torch.Tensor | BadFile] = {}
-
-    def fill(self, dataset: Dataset, audio_column: str) -> None:
-        for index in range(len(dataset)):
-            value = dataset[index][audio_column]
-            try:
-                waveform, _ = read_audio(audio_source(value), sampling_rate=self.sampling_rate)
-                self.clips[index] = waveform.half()
-            except (AudioError, OSError) as error:
-                self.clips[index] = BadFile.from_error(audio_name(value, index), error)
-
-    def num_bytes(self) -> int:
-        return sum(clip.nbytes for clip in self.clips.values() if isinstance(clip, torch.Tensor))
-
-
 class CropReader:
-    """Reads one random crop, `(channels, settings.num_samples)` float32, of a clip at `sampling_rate`."""
+    """Reads one random crop, `waveform` (channels, settings.num_samples) float32, of a row's clip.
 
-    def __init__(self, settings: CropSettings, sampling_rate: int, channels: int) -> None:
+    The crop is at `sampling_rate`; see `ItemReader` for what it raises.
+    """
+
+    def __init__(
+        self, settings: CropSettings, sampling_rate: int, channels: int, audio_column: str = "audio"
+    ) -> None:
         self.settings = settings
         self.sampling_rate = sampling_rate
         self.channels = channels
+        self.audio_column = audio_column
+        self.columns = [audio_column]
+
+    def __call__(self, row: Mapping[str, Any], random: np.random.Generator) -> dict[str, Any]:
+        return {"waveform": self.read(clip_of(row[self.audio_column]), random)}
 
     def read(self, clip: str | bytes | torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         """Crop a path, encoded bytes, or a decoded clip `(channels, samples)`; zeros follow a short clip."""
-        if isinstance(clip, torch.Tensor):
-            length = clip.shape[-1]
-        else:
-            info = audio_info(clip)
-            length = info.num_frames * self.sampling_rate // info.sampling_rate
+        settings = self.settings
+        info = clip_info(clip, self.sampling_rate)
+        policy = ChannelPolicy.draw(settings.channels, info.channels, self.channels, random)
         best, best_level = None, -math.inf
-        for _ in range(1 + (self.settings.silence_retries if self.settings.silence_db is not None else 0)):
-            crop = self._span(clip, int(random.integers(max(0, length - self.settings.num_samples) + 1)))
-            if self.settings.silence_db is None:
+        for _ in range(1 + (settings.silence_retries if settings.silence_db is not None else 0)):
+            start = int(random.integers(max(0, info.num_frames - settings.num_samples) + 1))
+            crop = policy(read_span(clip, start, settings.num_samples, self.sampling_rate))
+            crop = torch.nn.functional.pad(crop, (0, settings.num_samples - crop.shape[-1]))
+            if settings.silence_db is None:
                 best = crop
                 break
             level = 10.0 * math.log10(float(crop.square().mean()) + 1e-20)
             if best is None or level > best_level:
                 best, best_level = crop, level
-            if level >= self.settings.silence_db:
+            if level >= settings.silence_db:
                 break
-        return self._augment(convert_channels(best, self.channels), random)
-
-    def _span(self, clip: str | bytes | torch.Tensor, start: int) -> torch.Tensor:
-        wanted = self.settings.num_samples
-        if isinstance(clip, torch.Tensor):
-            crop = clip[:, start : start + wanted].float()
-        else:
-            crop, _ = read_audio(
-                clip,
-                sampling_rate=self.sampling_rate,
-                offset_in_s=start / self.sampling_rate,
-                duration_in_s=wanted / self.sampling_rate,
-            )
-            crop = crop[:, :wanted]
-        return torch.nn.functional.pad(crop, (0, wanted - crop.shape[-1]))
+        return self._augment(best, random)
 
     def _augment(self, crop: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         settings = self.settings
@@ -117,111 +100,6 @@ class CropReader:
         return crop.contiguous()
 
 
-class AudioCrops(torch.utils.data.Dataset):
-    """Random crops of a dataset that fits on disk; an item is asked for as `(epoch, index)` or `index`.
-
-    An item is a dict: `waveform` (channels, num_samples) and `failures`, the files that could not be read on
-    the way to it (the next readable clip stands in for a bad one).
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        settings: CropSettings,
-        *,
-        sampling_rate: int,
-        channels: int,
-        audio_column: str = "audio",
-        seed: int = 0,
-        cache: bool = False,
-    ) -> None:
-        self.dataset = dataset.select_columns([audio_column])
-        self.reader = CropReader(settings, sampling_rate, channels)
-        self.audio_column = audio_column
-        self.seed = seed
-        self.cache: ClipCache | None = None
-        if cache:
-            self.cache = ClipCache(sampling_rate)
-            self.cache.fill(self.dataset, audio_column)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        failures: list[BadFile] = []
-        for step in range(min(len(self), MAX_CONSECUTIVE_FAILURES)):
-            candidate = (index + step) % len(self)
-            crop = self._crop(candidate, np.random.default_rng([self.seed, epoch, candidate]))
-            if isinstance(crop, BadFile):
-                failures.append(crop)
-            else:
-                return {"waveform": crop, "failures": failures}
-        raise _all_bad(failures)
-
-    def _crop(self, index: int, random: np.random.Generator) -> torch.Tensor | BadFile:
-        value = self.dataset[index][self.audio_column]
-        name = audio_name(value, index)
-        if self.cache is None:
-            return _read_or_fail(self.reader, audio_source(value), name, random)
-        clip = self.cache.clips[index]
-        return clip if isinstance(clip, BadFile) else _read_or_fail(self.reader, clip, name, random)
-
-
-class StreamedAudioCrops(torch.utils.data.IterableDataset):
-    """Endless random crops of a streamed dataset; each pass is shuffled anew within `shuffle_buffer` rows."""
-
-    def __init__(
-        self,
-        dataset: IterableDataset,
-        settings: CropSettings,
-        *,
-        sampling_rate: int,
-        channels: int,
-        audio_column: str = "audio",
-        seed: int = 0,
-        shuffle_buffer: int = 1000,
-    ) -> None:
-        self.dataset = dataset.select_columns([audio_column]).shuffle(seed=seed, buffer_size=shuffle_buffer)
-        self.reader = CropReader(settings, sampling_rate, channels)
-        self.audio_column = audio_column
-        self.seed = seed
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        worker = torch.utils.data.get_worker_info()
-        worker_id = worker.id if worker is not None else 0
-        failures: list[BadFile] = []
-        epoch = 0
-        while True:
-            self.dataset.set_epoch(epoch)
-            rows = 0
-            for row in self.dataset:
-                random = np.random.default_rng([self.seed, epoch, worker_id, rows])
-                rows += 1
-                value = row[self.audio_column]
-                name = audio_name(value, f"{rows} of pass {epoch}")
-                crop = _read_or_fail(self.reader, audio_source(value), name, random)
-                if isinstance(crop, BadFile):
-                    failures.append(crop)
-                    if len(failures) >= MAX_CONSECUTIVE_FAILURES:
-                        raise _all_bad(failures)
-                else:
-                    yield {"waveform": crop, "failures": failures}
-                    failures = []
-            if rows == 0:
-                return  # this worker has no shard
-            epoch += 1
-
-
-def _read_or_fail(
-    reader: CropReader, clip: str | bytes | torch.Tensor, name: str, random: np.random.Generator
-) -> torch.Tensor | BadFile:
-    try:
-        return reader.read(clip, random)
-    except (AudioError, OSError) as error:
-        return BadFile.from_error(name, error)
-
-
-def _all_bad(failures: list[BadFile]) -> TooManyBadFiles:
-    listing = "\n".join(f"  {name}: {reason}" for name, reason in failures)
-    return TooManyBadFiles(f"{len(failures)} files in a row cannot be read:\n{listing}")
+def collate_crops(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of crops: `waveform` (batch, channels, samples). See `collate_common` for the rest."""
+    return {"waveform": torch.stack([item["waveform"] for item in items]), **collate_common(items)}

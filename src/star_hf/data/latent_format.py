@@ -2,13 +2,16 @@
 
 One row is one encoded clip: `mean` and `std`, float16 bytes of a C-contiguous `(latent_channels, num_frames)`
 array, `num_frames`, `version` (0 for the clip as it is, then augmented ones), `text`, and further columns.
+`latents.json` is written last: a folder without it is not complete.
 """
 
 import hashlib
 import json
 import math
+import os
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from datasets import Dataset, Features, Value, load_dataset
 from torch import nn
 
 INFO_NAME = "latents.json"
+SHARD_PATTERN = "latents-*.parquet"
 STATISTICS = ("latents_mean", "latents_std")
 ROW_FEATURES = {
     "mean": Value("binary"),
@@ -25,11 +29,18 @@ ROW_FEATURES = {
     "num_frames": Value("int32"),
     "version": Value("int32"),
 }
+#: Sub-modules that only decode, by what autoencoders call them.
+DECODER_MODULES = {"decoder", "post_quant_conv", "from_latents"}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass
 class LatentInfo:
-    """What all rows of a latent dataset share; `latents_mean` and `latents_std` are per channel."""
+    """What all rows of a latent dataset share; `latents_mean` and `latents_std` are per channel.
+
+    The two fingerprints tell which autoencoder made the latents and from which clips, `settings` how the
+    clips were cut and varied. `num_failures` clips could not be read; `failures.json` lists them.
+    """
 
     latent_channels: int
     frame_rate: float
@@ -42,9 +53,17 @@ class LatentInfo:
     vae_class: str
     vae_fingerprint: str
     source: str
+    dataset_fingerprint: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    num_failures: int = 0
 
     def save(self, folder: Path) -> None:
-        (folder / INFO_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        temporary = folder / f".{INFO_NAME}.tmp"
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(self), indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / INFO_NAME)
 
     @classmethod
     def load(cls, folder: Path) -> "LatentInfo":
@@ -60,17 +79,27 @@ class LatentInfo:
 
 
 def vae_fingerprint(vae: nn.Module) -> str:
-    """SHA-256 over an autoencoder's class, configuration and weights.
+    """SHA-256 over what the latents of an autoencoder depend on: its class and its encoder's side.
 
-    Measured statistics of the latents do not count, since they are added to the configuration afterwards;
-    neither do the library's version and the path it was loaded from.
+    Weights and configuration of the decoder do not count, so that a decoder trained further on a frozen
+    encoder keeps fitting the latents. Neither do measured statistics of the latents, which are added to the
+    configuration afterwards, the library's version, and the path that the model was loaded from.
     """
-    config = {k: v for k, v in vae.config.items() if not k.startswith("_") and k not in STATISTICS}
+    config = {name: value for name, value in vae.config.items() if _shapes_latents(name)}
     digest = hashlib.sha256(f"{type(vae).__name__} {json.dumps(config, sort_keys=True)}".encode())
     for name, tensor in sorted(vae.state_dict().items()):
+        if not DECODER_MODULES.isdisjoint(name.split(".")):
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _shapes_latents(name: str) -> bool:
+    # Oobleck's name for the width of the latents
+    if name == "decoder_input_channels":
+        return True
+    return name not in STATISTICS and not name.startswith(("_", "decoder_", "dec_"))
 
 
 class LatentStatistics:
@@ -91,6 +120,28 @@ class LatentStatistics:
         self.sum += mean.sum(dim=1)
         self.sum_of_squares += (mean.square() + std.square()).sum(dim=1)
 
+    def merge(self, other: "LatentStatistics") -> None:
+        """Add what another one has seen."""
+        self.num_frames += other.num_frames
+        self.sum += other.sum
+        self.sum_of_squares += other.sum_of_squares
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, which keeps float64 exactly."""
+        return {
+            "num_frames": self.num_frames,
+            "sum": self.sum.tolist(),
+            "sum_of_squares": self.sum_of_squares.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "LatentStatistics":
+        statistics = cls(len(values["sum"]))
+        statistics.num_frames = values["num_frames"]
+        statistics.sum += torch.tensor(values["sum"], dtype=torch.float64)
+        statistics.sum_of_squares += torch.tensor(values["sum_of_squares"], dtype=torch.float64)
+        return statistics
+
     def mean(self) -> torch.Tensor:
         return self.sum / self.num_frames
 
@@ -98,17 +149,13 @@ class LatentStatistics:
         return (self.sum_of_squares / self.num_frames - self.mean().square()).clamp(min=0).sqrt()
 
 
-class LatentWriter:
-    """Writes rows to `latents-00000.parquet`, … in `folder`; `close` writes what is left."""
+class LatentShard:
+    """The rows of one Parquet file in their order, and the statistics of what it stores."""
 
-    def __init__(self, folder: Path, columns: Features | None = None, rows_per_shard: int = 2000) -> None:
-        if rows_per_shard < 1:
-            raise ValueError(f"rows_per_shard must be at least 1, got {rows_per_shard}")
-        self.folder = folder
+    def __init__(self, latent_channels: int, columns: Features | None = None) -> None:
         self.features = Features({**ROW_FEATURES, **columns}) if columns is not None else None
-        self.rows_per_shard = rows_per_shard
+        self.statistics = LatentStatistics(latent_channels)
         self.rows: list[dict[str, Any]] = []
-        self.num_rows = self.num_shards = 0
 
     def add(self, mean: torch.Tensor, std: torch.Tensor, version: int, columns: dict[str, Any]) -> None:
         """Add one posterior `(latent_channels, frames)`; values beyond half precision are refused."""
@@ -117,41 +164,53 @@ class LatentWriter:
                 raise ValueError(
                     f"the posterior's {name} does not fit half precision: {float(values.abs().max())}"
                 )
+        mean, std = mean.half().cpu(), std.half().cpu()
+        self.statistics.update(mean, std)
         row = {
-            "mean": mean.half().cpu().numpy().tobytes(),
-            "std": std.half().cpu().numpy().tobytes(),
+            "mean": mean.numpy().tobytes(),
+            "std": std.numpy().tobytes(),
             "num_frames": mean.shape[1],
             "version": version,
         }
         self.rows.append({**row, **columns})
-        self.num_rows += 1
-        if len(self.rows) == self.rows_per_shard:
-            self._write_shard()
 
-    def close(self) -> None:
-        if self.rows:
-            self._write_shard()
-
-    def _write_shard(self) -> None:
-        path = self.folder / f"latents-{self.num_shards:05d}.parquet"
+    def write(self, path: Path) -> None:
         Dataset.from_list(self.rows, features=self.features).to_parquet(str(path))
-        self.rows = []
-        self.num_shards += 1
 
 
-def open_latents(folder: str | Path) -> tuple[Dataset, LatentInfo]:
-    """The rows of a latent dataset, memory-mapped, and what they have in common."""
-    folder = Path(folder)
+def open_latents(source: str | Path, revision: str | None = None) -> tuple[Dataset, LatentInfo]:
+    """The rows of a latent dataset, memory-mapped, and what they have in common.
+
+    `source` is a folder, or the name `user/name` of a dataset on the Hub, which is downloaded at `revision`.
+
+    Raises `ValueError` when there is none, or when a part of it is missing.
+    """
+    folder = _local_folder(source, revision)
     info = LatentInfo.load(folder)
-    shards = sorted(folder.glob("latents-*.parquet"))
+    shards = sorted(folder.glob(SHARD_PATTERN))
     if not shards:
-        raise ValueError(f"{str(folder)!r} has no latents-*.parquet")
+        raise ValueError(f"{str(source)!r} has no {SHARD_PATTERN}")
     rows = load_dataset("parquet", data_files=[str(shard) for shard in shards], split="train")
     if len(rows) != info.num_rows:
         raise ValueError(
-            f"{str(folder)!r} has {len(rows)} rows, {INFO_NAME} says {info.num_rows}: shards are missing"
+            f"{str(source)!r} has {len(rows)} rows, {INFO_NAME} says {info.num_rows}: shards are missing"
         )
     return rows, info
+
+
+def _local_folder(source: str | Path, revision: str | None) -> Path:
+    folder = Path(source).expanduser()
+    if folder.exists() or not (isinstance(source, str) and _HUB_ID.fullmatch(source)):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        files = [INFO_NAME, SHARD_PATTERN]
+        return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=files))
+    except OSError as error:
+        raise ValueError(
+            f"{source!r} is neither a folder nor a dataset that the Hub gives: {error}"
+        ) from error
 
 
 def half_matrix(data: bytes, channels: int, start: int = 0, stop: int | None = None) -> torch.Tensor:

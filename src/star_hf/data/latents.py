@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from .captions import CaptionTemplates
+from .items import noise_seed
 from .latent_format import LatentInfo, half_matrix, normalization
 
 
@@ -14,7 +16,8 @@ class LatentDataset(torch.utils.data.Dataset):
     """Normalized latents and captions; an item is asked for as `(epoch, index)` or `index`.
 
     Each item samples z = mean + std · ε anew and normalizes it per channel by the statistics in `info`; every
-    choice follows from (seed, epoch, index). An item is a dict: `latents` (frames, latent_channels), `text`.
+    choice follows from (seed, epoch, index). An item is a dict: `latents` (frames, latent_channels), `text`,
+    and `noise_seed`, an integer for the noise that training adds.
 
     Args:
         rows: rows of a latent dataset (see `open_latents`), or a part of them.
@@ -65,7 +68,16 @@ class LatentDataset(torch.utils.data.Dataset):
         text = captions[int(random.integers(len(captions)))]
         if random.random() < self.caption_dropout:
             text = ""
-        return {"latents": latents.T.contiguous(), "text": text}
+        return {
+            "latents": latents.T.contiguous(),
+            "text": text,
+            "noise_seed": noise_seed(self.seed, epoch, index),
+        }
+
+    def lengths(self) -> np.ndarray:
+        """Frames of each item, in the order of the rows."""
+        frames = self.rows.select_columns("num_frames").with_format("numpy")[:]["num_frames"]
+        return frames if self.crop_frames is None else np.minimum(frames, self.crop_frames)
 
 
 def row_captions(
@@ -73,22 +85,27 @@ def row_captions(
     text_column: str = "text",
     share_by: str | None = None,
     extra: Mapping[str, Sequence[str]] | None = None,
+    templates: Sequence[str] = (),
 ) -> list[list[str]]:
-    """The captions that each row may be given.
+    """The captions that each row may be given; the empty text for a row without any.
 
-    `text_column` holds one caption or a list of them. Rows with an equal value in the column `share_by` share
-    all their captions, and `extra` adds more by that value; without `share_by`, `extra` must be empty.
+    `text_column` holds one caption or a list of them; `templates` such as "the sound of {label}" take its
+    place (see `CaptionTemplates`). Rows with an equal value in the column `share_by` share all their
+    captions, and `extra` adds more by that value; without `share_by`, `extra` must be empty.
     """
-    for argument, column in (("text_column", text_column), ("share_by", share_by)):
-        if column is not None and column not in rows.column_names:
-            raise ValueError(
-                f"{argument} {column!r} is not in the dataset; it has {', '.join(rows.column_names)}"
-            )
-    own = [[value] if isinstance(value, str) else list(value or [""]) for value in rows[text_column]]
+    if templates:
+        writer = CaptionTemplates(templates, rows.features)
+        writer.check(rows.column_names, "the latents")
+        posteriors = [name for name in ("mean", "std") if name in rows.column_names]
+        own = [writer.candidates(row) or [""] for row in rows.remove_columns(posteriors)]
+    else:
+        _require_column(rows, "text_column", text_column)
+        own = [[value] if isinstance(value, str) else list(value or [""]) for value in rows[text_column]]
     if share_by is None:
         if extra:
             raise ValueError("extra captions need share_by, the column whose values they are given for")
         return own
+    _require_column(rows, "share_by", share_by)
     groups = [str(value) for value in rows[share_by]]
     unknown = set(extra or {}) - set(groups)
     if unknown:
@@ -100,24 +117,40 @@ def row_captions(
     return [choices[name] for name in groups]
 
 
+def _require_column(rows: Dataset, argument: str, column: str) -> None:
+    if column not in rows.column_names:
+        raise ValueError(
+            f"{argument} {column!r} is not in the dataset; it has {', '.join(rows.column_names)}"
+        )
+
+
 class LatentCollator:
     """Pads latents at the end and text on the left.
 
     `tokenize` turns a list of texts into `input_ids` and `attention_mask`, both (batch, tokens). A batch has
-    these two, `latents` (batch, frames, latent_channels), and `audio_mask` (batch, frames), true for frames
-    that are real.
+    these two; `latents` (batch, frames, latent_channels); `audio_mask` (batch, frames), true for frames that
+    are real; `noise_seed` (batch,) int64; and two lists, `num_frames` and `text`.
     """
 
     def __init__(self, tokenize: Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]) -> None:
         self.tokenize = tokenize
 
-    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         latents = [item["latents"] for item in items]
-        lengths = torch.tensor([len(row) for row in latents])
-        input_ids, attention_mask = self.tokenize([item["text"] for item in items])
+        num_frames = [len(row) for row in latents]
+        text = [item["text"] for item in items]
+        input_ids, attention_mask = self.tokenize(text)
         return {
             "latents": torch.nn.utils.rnn.pad_sequence(latents, batch_first=True),
-            "audio_mask": torch.arange(int(lengths.max())) < lengths[:, None],
+            "audio_mask": frame_mask(torch.tensor(num_frames)),
             "input_ids": input_ids,
             "attention_mask": attention_mask,
+            "noise_seed": torch.tensor([item["noise_seed"] for item in items], dtype=torch.int64),
+            "num_frames": num_frames,
+            "text": text,
         }
+
+
+def frame_mask(num_frames: torch.Tensor) -> torch.Tensor:
+    """Boolean `(batch, longest)`, true for each row's first `num_frames`, `(batch,)`."""
+    return torch.arange(int(num_frames.max()), device=num_frames.device) < num_frames[:, None]

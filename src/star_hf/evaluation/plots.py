@@ -1,4 +1,4 @@
-"""Pictures for model cards: KL profiles, spectrograms of generated next to real clips, training curves."""
+"""Pictures of KL profiles, spectrograms and training curves, for model cards and for runs under way."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
-from scipy.signal import stft
 from transformers.audio_utils import hertz_to_mel, mel_filter_bank
 
 from .latents import LatentProfile
@@ -34,22 +34,24 @@ def plot_kl_profile(profiles: Mapping[str, LatentProfile], path: str | Path) -> 
     figure = Figure(figsize=(7.5, 4 + 0.2 * len(profiles)), layout="constrained")
     axes = figure.subplots()
     for (name, profile), color in zip(profiles.items(), _colors(len(profiles)), strict=True):
-        channels = np.arange(1, len(profile.kl_per_channel) + 1)
-        axes.plot(channels, profile.kl_per_channel, color=color, alpha=0.35, linewidth=1)
-        eighths = np.array_split(channels, len(profile.eighths))
-        centres = [group.mean() for group in eighths]
         label = f"{name}: {profile.rate_kbps:.2f} kbit/s, first/last eighth {profile.head_tail_ratio:.2f}"
-        axes.plot(centres, profile.eighths, color=color, marker="o", markersize=4, linewidth=2, label=label)
-    axes.set(
-        title="Capacity of the latent channels (bold: mean of each eighth)",
-        xlabel="latent channel",
-        ylabel="KL from N(0, 1)  [nats per frame]",
-        ylim=(0, None),
-    )
+        draw_kl_profile(axes, profile, color, label)
+    axes.set_title("Capacity of the latent channels (bold: mean of each eighth)")
+    figure.legend(frameon=False, loc="outside lower center", ncols=1)
+    return save_figure(figure, path)
+
+
+def draw_kl_profile(
+    axes: Axes, profile: LatentProfile, color: str = COLORS[0], label: str | None = None
+) -> None:
+    """Draw the KL of each channel, thin, and the mean of each eighth of the channels, bold."""
+    channels = np.arange(1, len(profile.kl_per_channel) + 1)
+    axes.plot(channels, profile.kl_per_channel, color=color, alpha=0.35, linewidth=1)
+    centres = [group.mean() for group in np.array_split(channels, len(profile.eighths))]
+    axes.plot(centres, profile.eighths, color=color, marker="o", markersize=4, linewidth=2, label=label)
+    axes.set(xlabel="latent channel", ylabel="KL from N(0, 1)  [nats per frame]", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes)
-    figure.legend(frameon=False, loc="outside lower center", ncols=1)
-    return _save(figure, path)
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,15 @@ def plot_spectrogram_grid(
                 axes.set_axis_off()
             continue
         for name, axes in rows.items():
-            image = _draw_spectrogram(axes, getattr(pairs[index], name), sampling_rate)
+            image = draw_spectrogram(axes, getattr(pairs[index], name), sampling_rate)
             axes.set_xlim(0, seconds)
             if column == 0:
-                axes.set_ylabel(f"{name}\nfrequency [Hz]")
+                axes.set_ylabel(f"{name}\nfrequency [kHz]")
         rows["real"].set_title(textwrap.fill(pairs[index].title, TITLE_WIDTH), fontsize=11)
         rows["generated"].set_xlabel("time [s]")
         rows["generated"].tick_params(labelbottom=True)
     figure.colorbar(image, ax=grid, label="level below the clip's loudest point [dB]", shrink=0.6, aspect=40)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_training_curves(
@@ -114,37 +116,63 @@ def plot_training_curves(
         axes.set_yscale("log")
     _finish(axes)
     axes.legend(frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _draw_spectrogram(axes: Axes, waveform: torch.Tensor, sampling_rate: int):
-    samples = waveform.detach().cpu().double().mean(dim=0).numpy()
-    padded = np.pad(samples, (0, max(0, FFT_SIZE - len(samples))))
-    _, times, spectrum = stft(
-        padded, fs=sampling_rate, nperseg=FFT_SIZE, noverlap=FFT_SIZE - HOP, padded=False
+def spectrogram_power(waveform: torch.Tensor, sampling_rate: int) -> torch.Tensor:
+    """Mel power spectrogram `(mel bands, frames)` of `(channels, samples)`, the mean over the channels."""
+    samples = waveform.detach().cpu().double()
+    window = torch.hann_window(FFT_SIZE, dtype=samples.dtype)
+    spectrum = torch.stft(
+        samples, FFT_SIZE, HOP, window=window / window.sum(), pad_mode="constant", return_complex=True
     )
-    top = sampling_rate / 2
     filters = mel_filter_bank(
-        FFT_SIZE // 2 + 1, MEL_BANDS, MIN_FREQUENCY, top, sampling_rate, mel_scale="slaney"
+        FFT_SIZE // 2 + 1, MEL_BANDS, MIN_FREQUENCY, sampling_rate / 2, sampling_rate, mel_scale="slaney"
     )
-    power = filters.T @ np.abs(spectrum) ** 2
-    decibels = 10 * np.log10(power / max(power.max(), 1e-20) + 1e-12)
+    return torch.from_numpy(filters).T @ spectrum.abs().square().mean(dim=0)
+
+
+def draw_spectrogram(
+    axes: Axes, waveform: torch.Tensor, sampling_rate: int, reference: torch.Tensor | None = None
+) -> AxesImage:
+    """Draw the mel spectrogram of `(channels, samples)` over seconds and kHz, in dB below a reference power.
+
+    The reference is by default the clip's own loudest point.
+    """
+    power = spectrogram_power(waveform, sampling_rate)
+    reference = (power.max() if reference is None else reference).clamp_min(1e-20)
+    decibels = 10 * torch.log10(power / reference + 1e-12)
+    top = sampling_rate / 2
     low, high = (hertz_to_mel(f, mel_scale="slaney") for f in (MIN_FREQUENCY, top))
     axes.set_facecolor(colormaps[COLORMAP](0.0))  # where a clip is shorter than the axis
     image = axes.imshow(
-        decibels,
+        decibels.numpy(),
         origin="lower",
         aspect="auto",
         cmap=COLORMAP,
         vmin=-DYNAMIC_RANGE_DB,
         vmax=0,
         interpolation="nearest",
-        extent=(0, times[-1], low, high),
+        extent=(0, power.shape[-1] * HOP / sampling_rate, low, high),
     )
     ticks = [tick for tick in FREQUENCY_TICKS if MIN_FREQUENCY < tick < top]
     axes.set_yticks([hertz_to_mel(float(tick), mel_scale="slaney") for tick in ticks])
-    axes.set_yticklabels([f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in ticks])
+    axes.set_yticklabels([f"{tick / 1000:g}" for tick in ticks])
     return image
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, complete or not at all; the same figure gives the same bytes."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        without_version = {"Software": None}
+        figure.savefig(temporary, format="png", dpi=DPI, metadata=without_version)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
 
 
 def _colors(number: int) -> list[str]:
@@ -154,16 +182,3 @@ def _colors(number: int) -> list[str]:
 def _finish(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-
-
-def _save(figure: Figure, path: str | Path) -> Path:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        # The same data gives the same bytes: no date, no version.
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target

@@ -14,7 +14,7 @@ def interpolate(noise: torch.Tensor, latents: torch.Tensor, t: torch.Tensor) -> 
     Raises:
         ValueError: a shape does not fit.
     """
-    _require_same_shape("noise", noise, "latents", latents)
+    require_same_shape("noise", noise, "latents", latents)
     if t.shape != latents.shape[:1]:
         raise ValueError(
             f"`t` must have shape {tuple(latents.shape[:1])}, one time per row, got {tuple(t.shape)}"
@@ -29,7 +29,7 @@ def velocity_target(noise: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: the shapes differ.
     """
-    _require_same_shape("noise", noise, "latents", latents)
+    require_same_shape("noise", noise, "latents", latents)
     return latents - noise
 
 
@@ -52,37 +52,50 @@ def sample_times(
     if not std >= 0:
         raise ValueError(f"`std` must not be negative, got {std}")
     source = generator.device if generator is not None else device
-    logits = mean + std * torch.randn(batch, generator=generator, device=source, dtype=torch.float32)
-    return torch.sigmoid(logits).to(device if device is not None else source)
+    normal = torch.randn(batch, generator=generator, device=source, dtype=torch.float32)
+    return logit_normal_times(normal, mean, std).to(device if device is not None else source)
+
+
+def logit_normal_times(normal: torch.Tensor, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
+    """The times of standard normal numbers: logit(t) = mean + std · n, of the same shape.
+
+    Where the numbers are quantiles of the normal distribution, the times are the same quantiles of theirs.
+    """
+    return torch.sigmoid(mean + std * normal)
 
 
 def flow_matching_loss(
-    prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None
+    prediction: torch.Tensor,
+    target: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    reduction: str = "mean",
 ) -> torch.Tensor:
-    """Mean squared error between velocities over the real frames, a float32 scalar.
+    """Mean squared error between velocities over the real frames, in float32.
 
     L = mean of (v_theta - (z_1 - z_0))² over frames and channels, every real frame weighing the same.
 
     Args:
         prediction, target: `(batch, frames, channels)`.
         mask: `(batch, frames)`, true for real frames; all of them by default.
+        reduction: `"mean"` for a scalar, `"none"` for each row's own mean, `(batch,)`.
 
     Raises:
-        ValueError: a shape does not fit.
+        ValueError: a shape does not fit, or the reduction is unknown.
     """
-    _require_same_shape("prediction", prediction, "target", target)
-    error = (prediction.float() - target.float()).square()
-    if mask is None:
-        return error.mean()
-    if mask.shape != error.shape[:2]:
+    require_same_shape("prediction", prediction, "target", target)
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"`reduction` must be 'mean' or 'none', got {reduction!r}")
+    if mask is not None and mask.shape != prediction.shape[:2]:
         raise ValueError(
-            f"`mask` must have shape {tuple(error.shape[:2])}, (batch, frames), got {tuple(mask.shape)}"
+            f"`mask` must have shape {tuple(prediction.shape[:2])}, (batch, frames), got {tuple(mask.shape)}"
         )
-    mask = mask.to(error.dtype)
-    return (error.mean(dim=-1) * mask).sum() / mask.sum().clamp(min=1)
+    error = (prediction.float() - target.float()).square().mean(dim=-1)
+    weights = torch.ones_like(error) if mask is None else mask.to(error.dtype)
+    over = (0, 1) if reduction == "mean" else 1
+    return (error * weights).sum(dim=over) / weights.sum(dim=over).clamp(min=1)
 
 
-def _require_same_shape(first_name: str, first: torch.Tensor, second_name: str, second: torch.Tensor) -> None:
+def require_same_shape(first_name: str, first: torch.Tensor, second_name: str, second: torch.Tensor) -> None:
     # Broadcasting would turn a transposed argument into a wrong loss without a word.
     if first.shape != second.shape:
         raise ValueError(

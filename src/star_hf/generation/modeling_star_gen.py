@@ -116,7 +116,9 @@ class StarGenModel(PreTrainedModel):
             self.config.latent_channels, latents, timestep, input_ids, attention_mask, audio_mask, prefix
         )
         audio_mask = None if audio_mask is None else audio_mask.bool()
+        # The backbone may be in another precision than the layers around it, which are always trained.
         audio = self.audio_embedding(latents, timestep, self.dtype)
+        audio = audio.to(self.get_input_embeddings().weight.dtype)
         if prefix is None:
             attention_mask = _as_mask(attention_mask, input_ids)
             if masks.uses_flash_attention(self.backbone.config):
@@ -126,7 +128,7 @@ class StarGenModel(PreTrainedModel):
             hidden_states = self._attend_jointly(audio, audio_mask, input_ids, attention_mask)
         else:
             hidden_states = self._attend_to_prefix(audio, audio_mask, prefix)
-        velocity = self.flow_head(hidden_states)
+        velocity = self.flow_head(hidden_states.to(self.flow_head.weight.dtype))
         if return_dict is False or (return_dict is None and not self.config.return_dict):
             return (velocity,)
         return StarGenOutput(velocity=velocity)

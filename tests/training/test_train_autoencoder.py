@@ -1,4 +1,4 @@
-"""The scripts end to end on tiny models: losses, resuming, stopping, latents, and a pipeline at the end."""
+"""The autoencoder's script end to end on tiny models: losses, resuming, stopping, the two players."""
 
 import json
 import os
@@ -6,16 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-import soundfile
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
-
-from star_hf import AutoencoderStar, StarGenPipeline
-from star_hf.data import LatentDataset, open_latents, row_captions
 
 
 def weights(run):
@@ -139,6 +136,9 @@ def test_phase_two_starts_from_the_run_of_phase_one(autoencoder_options, tmp_pat
         (["--report_to", "[nowhere]"], "tracker 'nowhere' is unknown"),
         (["--max_steps", "null"], "max_steps or max_minutes"),
         (["--regularizer.name", "none"], "regularizer.name must be isotropic or star"),
+        (["--freeze", "encoder"], "freeze 'encoder' leaves nothing for the KL"),
+        (["--adversarial.discriminator.filter", "8"], "unknown key 'adversarial.discriminator.filter'"),
+        (["--adversarial.optimizer.schedule", "linear"], "adversarial.optimizer.schedule must be one of"),
         (["--data.source", "./nowhere"], "'./nowhere' does not exist"),
     ],
 )
@@ -179,160 +179,145 @@ def test_one_bad_file_within_the_allowed_share_is_named_once(autoencoder_options
     assert log.count("skipping") == 1 and "3.wav" in log
 
 
-@pytest.fixture(scope="module")
-def exported_autoencoder(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("vae")
-    AutoencoderStar(
-        encoder_hidden_size=4,
-        decoder_channels=4,
-        downsampling_ratios=[4, 8],
-        channel_multiples=[1, 2],
-        decoder_input_channels=8,
-        sampling_rate=8000,
-        context_type="none",
-    ).save_pretrained(folder)
-    return folder
+ADVERSARIAL = ["--losses", "{stft: 1.0, kl: 1.0, adversarial: 0.1, feature_matching: 5.0}"]
+ADVERSARIAL += ["--adversarial.discriminator", "{fft_sizes: [256, 64], filters: 4}"]
 
 
-def encode_options(vae, recordings, output, *more):
-    options = {"vae": vae, "source": recordings, "output_dir": output, "keep_columns": "[label, group]"}
-    return [text for key, value in options.items() for text in (f"--{key}", str(value))] + list(more)
+def test_the_discriminator_takes_every_second_step_from_its_start_on(autoencoder_options, tmp_path):
+    import train_autoencoder
 
-
-def test_encoded_latents_are_the_posteriors_and_their_statistics(exported_autoencoder, recordings, tmp_path):
-    import encode_latents
-
-    vae_folder = tmp_path / "vae"
-    shutil.copytree(exported_autoencoder, vae_folder)
-    options = encode_options(vae_folder, recordings, tmp_path / "latents", "--write_statistics_to_vae")
-    encode_latents.main(options)
-    rows, info = open_latents(tmp_path / "latents")
-    vae = AutoencoderStar.from_pretrained(vae_folder)
-    samples, _ = soundfile.read(recordings / "0.wav", dtype="float32")
-    with torch.no_grad():
-        posterior = vae.encode(torch.from_numpy(samples).repeat(1, 2, 1)).latent_dist
-    stored = LatentDataset(rows, info, row_captions(rows))[0]
-    assert stored["latents"].shape == (posterior.mean.shape[2], 8)
-    assert (len(rows), rows[0]["label"], rows[0]["text"]) == (9, "low", "a low tone")
-    assert info.frame_rate == 8000 / 32
-    assert vae.config.latents_mean == info.latents_mean
-    assert vae.config.latents_std == info.latents_std
-
-    means, stds = [], []
-    for row in rows:
-        for values, name in ((means, "mean"), (stds, "std")):
-            values.append(torch.frombuffer(bytearray(row[name]), dtype=torch.float16).reshape(8, -1).double())
-    mean, std = torch.cat(means, 1), torch.cat(stds, 1)
-    torch.testing.assert_close(means[0].float(), posterior.mean[0], rtol=1e-3, atol=1e-4)
-    expected = (mean.var(dim=1, unbiased=False) + std.square().mean(dim=1)).sqrt()
-    torch.testing.assert_close(torch.tensor(info.latents_std).double(), expected, rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(
-        torch.tensor(info.latents_mean).double(), mean.mean(dim=1), rtol=1e-3, atol=1e-4
-    )
-
-
-def test_shifted_versions_are_added_and_an_existing_folder_is_kept(
-    exported_autoencoder, recordings, tmp_path, capsys
-):
-    import encode_latents
-
-    options = encode_options(exported_autoencoder, recordings, tmp_path / "latents", "--num_shifts", "2")
-    encode_latents.main(options)
-    rows, _ = open_latents(tmp_path / "latents")
-    assert rows["version"][:6] == [0, 1, 2, 0, 1, 2]
-    assert rows[0]["num_frames"] == rows[1]["num_frames"]
-    assert rows[0]["mean"] != rows[1]["mean"] != rows[2]["mean"]
-    with pytest.raises(SystemExit):
-        encode_latents.main(options)
-    assert "--overwrite true" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("offset", [0, 1, 30, 99])
-def test_a_circular_shift_moves_every_sample_and_fades_the_seam(offset):
-    from encode_latents import shift_circularly
-
-    clip = 1.0 + torch.arange(100.0).repeat(2, 1)
-    shifted = shift_circularly(clip, offset, seam=5)
-    changed = (shifted != clip.roll(offset, dims=-1)).any(dim=0).nonzero().flatten().tolist()
-    seam = min(5, offset, 100 - offset)
-    assert set(changed) <= set(range(offset - seam, offset + seam))
-    assert bool((shifted.abs() <= clip.roll(offset, dims=-1).abs()).all())
-
-
-GENERATOR = """
-max_steps: 3
-log_every: 1
-validate_every: 2
-save_every: 2
-threads: 1
-report_to: []
-text_config:
-  hidden_size: 32
-  intermediate_size: 32
-  num_hidden_layers: 1
-  num_attention_heads: 2
-  num_key_value_heads: 1
-  head_dim: 16
-model: {default_audio_length_in_s: 0.3, time_embedding_dim: 8}
-vocab_size: 300
-data: {share_captions_by: label, captions: {low: [a deep hum]}, batch_size: 4, validation_key: group}
-export_dtype: float16
-"""
-
-
-def generator_options(tmp_path, vae, latents, *more):
-    recipe = tmp_path / "generator.yaml"
-    recipe.write_text(GENERATOR)
-    options = [
-        "--config",
-        recipe,
-        "--output_dir",
-        tmp_path / "generator",
-        "--vae",
-        vae,
-        "--data.source",
-        latents,
+    options = [*ADVERSARIAL, "--adversarial.start_step", "2", "--max_steps", "6", "--log_every", "1"]
+    train_autoencoder.main(autoencoder_options(*options))
+    lines = (tmp_path / "autoencoder" / "metrics.jsonl").read_text().splitlines()
+    trained = [
+        {name.removeprefix("loss/") for name in line if name.startswith("loss/")}
+        for line in map(json.loads, lines)
+        if "loss" in line
     ]
-    return [*map(str, options), *more]
+    alone, against = {"stft", "kl"}, {"stft", "kl", "adversarial", "feature_matching"}
+    assert trained == [alone, alone, against, {"discriminator"}, against, {"discriminator"}]
 
 
-def test_latents_of_another_autoencoder_are_refused(exported_autoencoder, recordings, tmp_path, capsys):
-    import encode_latents
-    import train_generator
+def test_each_network_has_gradients_of_its_own_steps_alone(autoencoder_options):
+    from arguments import parse_arguments
+    from autoencoder_arguments import AutoencoderArguments
+    from autoencoder_task import AutoencoderTask
+    from run_log import quiet_libraries
 
-    encode_latents.main(encode_options(exported_autoencoder, recordings, tmp_path / "latents"))
-    other = AutoencoderStar.from_pretrained(exported_autoencoder)
-    other.encoder.conv1.bias.data += 1e-3
-    other.save_pretrained(tmp_path / "other")
-    with pytest.raises(SystemExit):
-        train_generator.main(generator_options(tmp_path, tmp_path / "other", tmp_path / "latents"))
-    assert "were made by another autoencoder" in capsys.readouterr().err
+    quiet_libraries()
+    arguments = parse_arguments(AutoencoderArguments, autoencoder_options(*ADVERSARIAL))
+    task = AutoencoderTask(arguments, log=Silent())
+    batch = next(iter(task.batches(0, 0, 1)))
+    for step, trained, other in ((4, "autoencoder", "discriminator"), (5, "discriminator", "autoencoder")):
+        assert task.player(step) == trained
+        output = task.compute(task.modules, batch, step)
+        sum(task.loss_weights[name] * loss for name, loss in output.losses.items()).backward()
+        assert all(p.grad is not None and p.requires_grad for p in task.modules[trained].parameters())
+        assert all(p.grad is None and p.requires_grad for p in task.modules[other].parameters())
+        task.modules[trained].zero_grad()
+
+
+class Silent:
+    def say(self, message):
+        pass
+
+
+def test_an_adversarial_run_is_resumed_exactly(autoencoder_options, tmp_path):
+    import train_autoencoder
+
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    options = [*ADVERSARIAL, "--max_steps", "7", "--save_every", "3", "--keep_last", "3"]
+    options += ["--adversarial.optimizer.warmup_steps", "1"]
+    train_autoencoder.main(autoencoder_options(*options, "--output_dir", str(whole)))
+    shutil.copytree(whole, parted)
+    for name in ("step_00000006", "step_00000007"):
+        shutil.rmtree(parted / "checkpoints" / name)
+    train_autoencoder.main(autoencoder_options(*options, "--output_dir", str(parted)))
+    assert "step_00000003" in (parted / "train.log").read_text()
+    assert_equal_weights(weights(whole), weights(parted))
+    for name in ("model_1.safetensors", "ema.safetensors"):
+        states = [load_file(run / "checkpoints" / "step_00000007" / name) for run in (whole, parted)]
+        assert_equal_weights(*states)
 
 
 @pytest.mark.slow
-def test_from_recordings_to_a_pipeline(autoencoder_options, recordings, tmp_path):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(autoencoder_options, tmp_path, streaming):
     root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    options = [*ADVERSARIAL, "--max_steps", "24", "--save_every", "3", "--data.num_workers", "1"]
+    if streaming:
+        options += ["--data.streaming", "true", "--data.shuffle_buffer", "4"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
 
-    def run(script, options):
-        path = os.pathsep.join([str(root / "src"), os.environ.get("PYTHONPATH", "")])
-        command = [sys.executable, str(root / "training" / script), *options]
-        subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
+    def start(run):
+        command = [sys.executable, str(root / "training" / "train_autoencoder.py")]
+        command += autoencoder_options(*options, "--output_dir", str(run))
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
-    latents = tmp_path / "latents"
-    run("train_autoencoder.py", autoencoder_options("--data.cache_audio", "--mixed_precision", "bf16"))
-    run("encode_latents.py", encode_options(tmp_path / "autoencoder", recordings, latents))
-    run("train_generator.py", generator_options(tmp_path, tmp_path / "autoencoder", latents))
+    assert start(whole).wait() == 0
+    kills = 0
+    for least in (6, 12):
+        process = start(killed)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            saved = [int(path.name[-8:]) for path in (killed / "checkpoints").glob("step_*")]
+            if saved and max(saved) >= least:
+                process.kill()
+            time.sleep(0.002)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 2
+    assert start(killed).wait() == 0
+    assert "continuing from" in (killed / "train.log").read_text()
+    assert_equal_weights(weights(whole), weights(killed))
 
-    export = tmp_path / "generator" / "export"
-    stored = load_file(export / "model" / "model.safetensors")
-    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    assert str(tmp_path) not in "".join(path.read_text() for path in export.rglob("*.json"))
-    pipeline = StarGenPipeline.from_pretrained(export)
-    assert pipeline.model.dtype == pipeline.vae.dtype == torch.float32
-    _, info = open_latents(latents)
-    assert pipeline.model.config.latents_std == info.latents_std
-    generator = torch.Generator().manual_seed(0)
-    audio = pipeline("a low tone", num_inference_steps=2, generator=generator).audios
-    assert audio.shape == (1, 2, 2400)
-    assert bool(torch.isfinite(audio).all()) and float(audio.abs().max()) > 0
+
+def test_a_frozen_encoder_keeps_its_latents(autoencoder_options, tmp_path):
+    import train_autoencoder
+
+    train_autoencoder.main(autoencoder_options())
+    first, second = tmp_path / "autoencoder", tmp_path / "second"
+    options = [
+        "--output_dir",
+        str(second),
+        "--init_from",
+        str(first),
+        "--model",
+        "null",
+        "--freeze",
+        "encoder",
+    ]
+    train_autoencoder.main(autoencoder_options(*options, "--losses", "{stft: 1.0, kl: 0}"))
+    before, after = weights(first), weights(second)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder"}
+
+
+def test_a_report_shows_and_plays_held_out_clips(autoencoder_options, tmp_path):
+    import train_autoencoder
+
+    train_autoencoder.main(autoencoder_options("--report_every", "2", "--data.validation_seconds", "0.4"))
+    names = {path.name for path in (tmp_path / "autoencoder" / "reports" / "step_00000004").iterdir()}
+    assert {
+        "clip_0_original.wav",
+        "clip_0_reconstruction.wav",
+        "reconstructions.png",
+        "channel_kl.png",
+    } <= names
+
+
+def test_an_unusable_output_folder_is_one_line(autoencoder_options, tmp_path, capsys):
+    import train_autoencoder
+
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SystemExit):
+        train_autoencoder.main(autoencoder_options("--output_dir", str(tmp_path / "file" / "run")))
+    assert "Not a directory" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_dry_run_writes_nothing(autoencoder_options, tmp_path, capsys):
+    import train_autoencoder
+
+    train_autoencoder.main(autoencoder_options("--dry_run", *ADVERSARIAL))
+    assert "discriminator" in capsys.readouterr().out
+    assert not (tmp_path / "autoencoder").exists()

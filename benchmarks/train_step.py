@@ -1,0 +1,286 @@
+"""Training steps, ours against the same recipes in plain PyTorch on diffusers' AutoencoderOobleck.
+
+python benchmarks/train_step.py --threads 2
+
+Stable Audio Open's recipe: a step of the autoencoder (seven STFT resolutions, KL, adversarial and feature
+matching loss) and one of the discriminator; and a step of STAR-Gen from audio: encode, flow matching. Both
+sides have the same weights, crops and noise. Their losses and gradients are compared first, in float32, then
+they are timed in turn; the table shows medians. Memory is the most that a step takes above the models
+themselves, measured in a process of its own. `--size tiny` is for a look at the script itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+import torch
+from common import (
+    machine,
+    refuse_what_is_not_positive,
+    relative_error,
+    silence_advice,
+    synchronize,
+    time_in_turn,
+)
+from training_sides import (
+    DTYPES,
+    HOP,
+    SAMPLING_RATE,
+    SIDES,
+    SIZES,
+    Batch,
+    Setting,
+    Side,
+    make_batch,
+    old_keys,
+)
+
+# Largest relative errors of ours against the plain side's, in float32: of a loss, and of a module's gradient.
+TOLERANCE = {"loss": 1e-4, "gradient": 1e-2}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds (medians), audio seconds per second and peak bytes of a step, or of several together.
+
+    `checkpointing` is that of neither side, of both, or of ours alone: diffusers' autoencoder has none.
+    """
+
+    steps: str
+    checkpointing: str
+    plain_seconds: float
+    our_seconds: float
+    plain_rate: float
+    our_rate: float
+    ratio: float
+    plain_bytes: int | None
+    our_bytes: int | None
+
+
+def compare(sides: dict[str, Side], batch: Batch) -> dict[str, float]:
+    """Relative errors of our losses and gradients. Raises `ValueError` where they are too large."""
+    errors = {}
+    for step in sides["ours"].steps:
+        losses, gradients = {}, {}
+        for name, side in sides.items():
+            losses[name] = side.loss(step, batch)
+            losses[name].backward()
+            named = {key: parameter.grad for key, parameter in side.modules[step].named_parameters()}
+            gradients[name] = dict(sorted(old_keys(named).items()))
+            for module in side.modules.values():
+                module.zero_grad()
+        if gradients["ours"].keys() != gradients["plain"].keys():
+            raise ValueError(f"the {step} has other parameters on one side than on the other.")
+        whole = {name: torch.cat([g.flatten() for g in found.values()]) for name, found in gradients.items()}
+        errors[step, "loss"] = relative_error(losses["ours"].detach(), losses["plain"].detach())
+        errors[step, "gradient"] = relative_error(whole["ours"], whole["plain"])
+    for (step, what), error in errors.items():
+        if not error <= TOLERANCE[what]:
+            raise ValueError(
+                f"our {step}'s {what} differs from the plain one's by {error:.1e} (relative), at most "
+                f"{TOLERANCE[what]:.0e} is allowed."
+            )
+    return {f"{step}'s {what}": error for (step, what), error in errors.items()}
+
+
+def train(side: Side, checkpointing: bool, step: str, batch: Batch) -> None:
+    if side.has_checkpointing:
+        side.set_checkpointing(checkpointing)
+    side.train(step, batch)
+
+
+Variant = tuple[str, bool]  # a side's name, and whether it uses gradient checkpointing
+
+
+def measure_times(recipe: str, setting: Setting, repeats: int) -> dict[Variant, list[float]]:
+    """Compare the sides of a recipe, and time their steps in turn: median seconds of each step."""
+    sides = {name: side(replace(setting, precision="float32")) for name, side in SIDES[recipe].items()}
+    batch = make_batch(setting)
+    errors = compare(sides, batch)
+    print("relative errors: " + ", ".join(f"{k} {error:.1e}" for k, error in errors.items()), flush=True)
+    for side in sides.values():
+        side.setting = setting
+    seconds = {
+        (name, checkpointing): []
+        for checkpointing in (False, True)
+        for name, side in sides.items()
+        if side.has_checkpointing or not checkpointing
+    }
+    for step in sides["ours"].steps:
+        calls = [partial(train, sides[name], on, step, batch) for name, on in seconds]
+        time_in_turn(calls, 1, batch.waveform.device)  # the optimizers make their states
+        for taken, median in zip(
+            seconds.values(), time_in_turn(calls, repeats, batch.waveform.device), strict=True
+        ):
+            taken.append(median)
+    return seconds
+
+
+def measure(recipe: str, setting: Setting, repeats: int, with_memory: bool) -> list[Result]:
+    """Results of each step, and of all of them together, without and with checkpointing."""
+    seconds = measure_times(recipe, setting, repeats)
+    peaks = {}
+    if with_memory:
+        peaks = {variant: memory_in_own_process(recipe, *variant, setting) for variant in seconds}
+    steps = SIDES[recipe]["ours"].steps
+    rows = [slice(index, index + 1) for index in range(len(steps))]
+    if len(steps) > 1:
+        rows.append(slice(None))
+    results = []
+    for checkpointing in (False, True):
+        ours, peer, who = ("ours", checkpointing), ("plain", checkpointing), "both"
+        if peer not in seconds:
+            peer, who = ("plain", False), "ours alone"
+        for row in rows:
+            taken = {variant: sum(seconds[variant][row]) for variant in (peer, ours)}
+            audio = setting.batch * setting.crop / SAMPLING_RATE * len(steps[row])
+            results.append(
+                Result(
+                    steps=" + ".join(steps[row]),
+                    checkpointing=who if checkpointing else "neither",
+                    plain_seconds=taken[peer],
+                    our_seconds=taken[ours],
+                    plain_rate=audio / taken[peer],
+                    our_rate=audio / taken[ours],
+                    ratio=taken[peer] / taken[ours],
+                    plain_bytes=max(peaks[peer][row]) if peaks else None,
+                    our_bytes=max(peaks[ours][row]) if peaks else None,
+                )
+            )
+    return results
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[list[int]]:
+    """Yields a list that afterwards holds the most bytes in use at any time."""
+    peak: list[int] = []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield peak
+        peak.append(torch.cuda.max_memory_allocated(device))
+        return
+    process, done = psutil.Process(), threading.Event()
+    samples = [process.memory_info().rss]
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            samples.append(process.memory_info().rss)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+    peak.append(max(samples))
+
+
+def send_peaks(
+    recipe: str, name: str, checkpointing: bool, setting: Setting, threads: int, connection: Connection
+) -> None:
+    """Send what each step takes at most above what the process takes before the first, in bytes."""
+    silence_advice()
+    torch.set_num_threads(threads)
+    device = torch.device(setting.device)
+    side, batch = SIDES[recipe][name](setting), make_batch(setting)
+    with peak_memory(device) as start:
+        synchronize(device)
+    peaks = []
+    for step in side.steps:
+        with peak_memory(device) as peak:
+            train(side, checkpointing, step, batch)
+            synchronize(device)
+        peaks.append(peak[0] - start[0])
+    connection.send(peaks)
+
+
+def memory_in_own_process(recipe: str, name: str, checkpointing: bool, setting: Setting) -> list[int]:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (recipe, name, checkpointing, setting, torch.get_num_threads(), sender)
+    process = context.Process(target=send_peaks, args=arguments)
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise ValueError(f"memory of {name} {recipe}: its process ended early, see above.") from None
+    finally:
+        process.join()
+
+
+def table(results: list[Result]) -> str:
+    def memory(value: int | None) -> str:
+        return f"{'-':>9}" if value is None else f"{value / 2**30:8.2f}G"
+
+    titles = ("seconds", "audio s/s", "memory")
+    head = [
+        f"{'':26} {'':13} " + " ".join(f"{title:^20}" for title in titles),
+        f"{'step':26} {'checkpointing':13} " + f"{'plain':>9} {'ours':>10} " * len(titles) + "  faster",
+    ]
+    rows = [
+        f"{r.steps:26} {r.checkpointing:13} {r.plain_seconds:9.2f} {r.our_seconds:10.2f} "
+        f"{r.plain_rate:9.3f} {r.our_rate:10.3f} {memory(r.plain_bytes)} {memory(r.our_bytes):>10} "
+        f"{r.ratio:7.2f}x"
+        for r in results
+    ]
+    return "\n".join([*head, *rows])
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", choices=[*SIDES, "both"], default="both", help="what to train [both]")
+    parser.add_argument("--size", choices=[*SIZES], default="full", help="of the models [full]")
+    parser.add_argument("--batch", type=int, default=1, help="clips [1]")
+    parser.add_argument("--crop", type=int, default=65536, help="samples per clip, whole frames [65536]")
+    parser.add_argument("--precision", choices=[*DTYPES], default="float32", help="of autocast [float32]")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="[cpu]")
+    parser.add_argument("--threads", type=int, help="PyTorch's threads [its own choice]")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps of each [3]")
+    parser.add_argument(
+        "--careful",
+        action="store_true",
+        help="spare the plain autoencoder's side the gradients that stable-audio-tools computes in vain",
+    )
+    parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    arguments = parser.parse_args(argv)
+    refuse_what_is_not_positive(parser, arguments, ("batch", "crop", "repeats", "threads"))
+    if arguments.crop % HOP:
+        parser.error(f"--crop must be a multiple of {HOP}, got {arguments.crop}")
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+
+    silence_advice()
+    setting = Setting(arguments.size, arguments.batch, arguments.crop, arguments.precision, arguments.device)
+    described = {**vars(setting), "repeats": arguments.repeats, **machine()}
+    print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
+    recipes = [*SIDES] if arguments.recipe == "both" else [arguments.recipe]
+    results = []
+    try:
+        for recipe in recipes:
+            results += measure(recipe, setting, arguments.repeats, not arguments.no_memory)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(table(results))
+    if arguments.json is not None:
+        document = {"setting": described, "results": [asdict(result) for result in results]}
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
