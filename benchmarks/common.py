@@ -13,7 +13,7 @@ import torch
 
 
 def relative_error(output: torch.Tensor, reference: torch.Tensor) -> float:
-    difference = torch.linalg.vector_norm(output.float() - reference)
+    difference = torch.linalg.vector_norm(output.to(reference.dtype) - reference)
     return (difference / torch.linalg.vector_norm(reference)).item()
 
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
-import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import diffusers
 import torch
+from common import (
+    machine,
+    refuse_what_is_not_positive,
+    relative_error,
+    silence_advice,
+    time_in_turn,
+)
 from diffusers import AutoencoderOobleck
 
 from star_hf.autoencoder import AutoencoderStar
@@ -75,22 +77,6 @@ def run(model, direction: str, x: torch.Tensor) -> torch.Tensor:
     return model.decode(x).sample if direction == "decode" else model.encode(x).latent_dist.mean
 
 
-def relative_error(output: torch.Tensor, reference: torch.Tensor) -> float:
-    difference = torch.linalg.vector_norm(output.float() - reference)
-    return (difference / torch.linalg.vector_norm(reference)).item()
-
-
-def time_in_turn(functions: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of each function; they take turns, so that a slow moment of the machine hits all."""
-    seconds: list[list[float]] = [[] for _ in functions]
-    for _ in range(repeats):
-        for taken, function in zip(seconds, functions, strict=True):
-            started = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - started)
-    return [statistics.median(taken) for taken in seconds]
-
-
 @torch.inference_mode()
 def compare(
     peer: AutoencoderOobleck, ours: AutoencoderStar, inputs: dict[str, torch.Tensor], repeats: int
@@ -139,27 +125,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="a small model instead of the full one")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args(argv)
-    for name in ("seconds", "repeats", "threads"):
-        value = getattr(arguments, name)
-        if value is not None and not value > 0:
-            parser.error(f"--{name} must be greater than 0, got {value}")
+    refuse_what_is_not_positive(parser, arguments, ("seconds", "repeats", "threads"))
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
 
-    # Neither is about this script: diffusers' own weight norm, and its advice on converting the precision.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-    diffusers.utils.logging.set_verbosity_error()
+    silence_advice()
     peer, ours = make_pair(arguments.tiny, arguments.compile)
     parameters = sum(parameter.numel() for parameter in ours.parameters())
     setting = {
         "seconds": arguments.seconds,
         "parameters": parameters,
         "repeats": arguments.repeats,
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "compiled": arguments.compile,
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
+        **machine(),
     }
     print(", ".join(f"{name} {value}" for name, value in setting.items()), flush=True)
     try:

@@ -46,7 +46,7 @@ class Scale(nn.Module):
     def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         batch, channels, _ = waveform.shape
         spectrum = torch.stft(
-            waveform.float().flatten(0, 1),
+            waveform.flatten(0, 1),
             self.fft_size,
             self.fft_size // 4,
             window=self.window,
@@ -130,7 +130,7 @@ class Generator(nn.Module):
         allowed = torch.ones(length, length, dtype=torch.bool, device=embeds.device)
         allowed[:tokens] = allowed[:tokens].tril()
         allowed = allowed & real[:, None, :] | torch.eye(length, dtype=torch.bool, device=embeds.device)
-        mask = torch.zeros(allowed.shape, device=embeds.device).masked_fill(~allowed, float("-inf"))
+        mask = torch.zeros_like(allowed, dtype=embeds.dtype).masked_fill(~allowed, float("-inf"))
         output = self.backbone(
             inputs_embeds=embeds,
             attention_mask={"full_attention": mask[:, None]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -97,6 +98,9 @@ class Batch:
     attention_mask: torch.Tensor
     audio_mask: torch.Tensor
 
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return Batch(**{name: function(tensor) for name, tensor in vars(self).items()})
+
 
 def make_batch(setting: Setting) -> Batch:
     """Tones over noise in stereo; captions of different lengths."""
@@ -119,18 +123,22 @@ def make_batch(setting: Setting) -> Batch:
         "attention_mask": torch.arange(TEXT_TOKENS, 0, -1) <= lengths,
         "audio_mask": torch.ones(batch, frames, dtype=torch.bool),
     }
-    return Batch(**{name: tensor.to(setting.device) for name, tensor in tensors.items()})
+    return Batch(**tensors).map(lambda tensor: tensor.to(setting.device))
 
 
 class Side:
-    """One implementation of a recipe: for each step a loss, and the module of that name that it trains."""
+    """One implementation of a recipe: for each step a loss, and the module of that name that it trains.
+
+    `fixed` is what the steps need beside them: the spectral loss, or the autoencoder that encodes.
+    """
 
     steps: tuple[str, ...]
     has_checkpointing = True
 
-    def __init__(self, setting: Setting, modules: dict[str, nn.Module], **adamw) -> None:
-        self.setting = setting
-        self.modules = {name: module.to(setting.device) for name, module in modules.items()}
+    def __init__(self, setting: Setting, modules: dict[str, nn.Module], fixed: nn.Module, **adamw) -> None:
+        self.setting, self.modules, self.fixed = setting, modules, fixed
+        for module in (*modules.values(), fixed):
+            module.to(setting.device)
         self.optimizers = {
             name: torch.optim.AdamW(
                 module.parameters(), lr=LEARNING_RATES[name], betas=(0.8, 0.99), weight_decay=1e-3, **adamw
@@ -146,6 +154,10 @@ class Side:
         self.loss(step, batch).backward()
         self.optimizers[step].step()
 
+    def to(self, dtype: torch.dtype) -> None:
+        for module in (*self.modules.values(), self.fixed):
+            module.to(dtype)
+
     def set_checkpointing(self, wanted: bool) -> None:
         raise NotImplementedError
 
@@ -157,7 +169,7 @@ class AutoencoderSide(Side):
         with self.setting.autocast():
             posterior = self.modules["autoencoder"].encode(batch.waveform).latent_dist
             latents = posterior.mean + posterior.std * batch.posterior_noise
-            return self.modules["autoencoder"].decode(latents).sample.float(), posterior
+            return self.modules["autoencoder"].decode(latents).sample.to(batch.waveform.dtype), posterior
 
     def judge(self, waveform: torch.Tensor):
         with self.setting.autocast():
@@ -165,10 +177,10 @@ class AutoencoderSide(Side):
 
 
 class PlainAutoencoder(AutoencoderSide):
-    """As stable-audio-tools runs it, or `careful`: then no gradient is computed that nobody asked for.
+    """As stable-audio-tools runs it: in its step the discriminator's loss goes back through the autoencoder,
+    and in the autoencoder's step the features of the recordings get gradients, too.
 
-    Not careful, the features of the recordings get gradients in the autoencoder's step, and the discriminator's
-    step goes back through the autoencoder. Either way the discriminator's weights get gradients in both steps.
+    A `careful` setting spares it both.
     """
 
     has_checkpointing = False
@@ -178,9 +190,8 @@ class PlainAutoencoder(AutoencoderSide):
         discriminator.load_state_dict(old_keys(make_discriminator(setting.size).state_dict()))
         stft = MultiResolutionSTFTLoss(a_weighting=True)
         gains = {size: getattr(stft, f"gain_{size}") for size in stft.fft_sizes}
-        self.stft_loss = plain.SpectralLoss(gains).to(setting.device)
         modules = {"autoencoder": make_oobleck(setting.size).train(), "discriminator": discriminator}
-        super().__init__(setting, modules)
+        super().__init__(setting, modules, plain.SpectralLoss(gains))
 
     def autoencoder_loss(self, batch: Batch) -> torch.Tensor:
         reconstruction, posterior = self.reconstruct(batch)
@@ -188,7 +199,7 @@ class PlainAutoencoder(AutoencoderSide):
             _, real_features = self.judge(batch.waveform)
         logits, features = self.judge(reconstruction)
         return (
-            SPECTRAL * self.stft_loss(reconstruction, batch.waveform)
+            SPECTRAL * self.fixed(reconstruction, batch.waveform)
             + DOUBLED_KL * posterior.kl()
             + ADVERSARIAL * plain.adversarial_loss(logits)
             + FEATURE_MATCHING * plain.feature_matching_loss(real_features, features)
@@ -202,12 +213,11 @@ class PlainAutoencoder(AutoencoderSide):
 
 class OurAutoencoder(AutoencoderSide):
     def __init__(self, setting: Setting) -> None:
-        self.stft_loss = MultiResolutionSTFTLoss(a_weighting=True).to(setting.device)
         modules = {
             "autoencoder": make_autoencoder(setting.size).train(),
             "discriminator": make_discriminator(setting.size),
         }
-        super().__init__(setting, modules, fused=True)
+        super().__init__(setting, modules, MultiResolutionSTFTLoss(a_weighting=True), fused=True)
 
     def set_checkpointing(self, wanted: bool) -> None:
         vae = self.modules["autoencoder"]
@@ -221,7 +231,7 @@ class OurAutoencoder(AutoencoderSide):
         generated = self.judge(reconstruction)
         self.modules["discriminator"].requires_grad_(True)
         return (
-            SPECTRAL * self.stft_loss(reconstruction, batch.waveform)
+            SPECTRAL * self.fixed(reconstruction, batch.waveform)
             + isotropic_kl(posterior.mean, posterior.std, 2 * DOUBLED_KL)
             + ADVERSARIAL * hinge_generator_loss(generated.logits)
             + FEATURE_MATCHING * feature_matching_loss(real.features, generated.features)
@@ -239,13 +249,12 @@ class GeneratorSide(Side):
     steps = ("generator",)
 
     def __init__(self, setting: Setting, vae: nn.Module, generator: nn.Module, **adamw) -> None:
-        self.vae = vae.to(setting.device).eval()
-        super().__init__(setting, {"generator": generator.train()}, **adamw)
+        super().__init__(setting, {"generator": generator.train()}, vae.eval(), **adamw)
 
     @torch.no_grad()
     def encode(self, batch: Batch) -> torch.Tensor:
-        posterior = self.vae.encode(batch.waveform).latent_dist
-        return (posterior.mean + posterior.std * batch.posterior_noise).transpose(1, 2).float()
+        posterior = self.fixed.encode(batch.waveform).latent_dist
+        return (posterior.mean + posterior.std * batch.posterior_noise).transpose(1, 2).to(batch.noise.dtype)
 
     def velocity(self, noisy: torch.Tensor, batch: Batch):
         texts = batch.input_ids, batch.attention_mask
@@ -273,7 +282,7 @@ class PlainGenerator(GeneratorSide):
 
 class OurGenerator(GeneratorSide):
     def __init__(self, setting: Setting) -> None:
-        vae = make_autoencoder(setting.size).eval().to(setting.device).fold_weight_norm()
+        vae = make_autoencoder(setting.size).eval().fold_weight_norm()
         super().__init__(setting, vae, make_generator(setting.size), fused=True)
 
     def set_checkpointing(self, wanted: bool) -> None:

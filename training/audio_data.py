@@ -38,6 +38,9 @@ from star_hf.data import (
     stream_batches,
 )
 
+#: The distances of validation take spectra over up to this many samples.
+SHORTEST_CLIP = 2048
+
 
 class AudioLoader:
     """Training batches and held-out clips of one or several datasets; a subclass says what a clip becomes."""
@@ -245,11 +248,12 @@ class CropLoader(AudioLoader):
         return CropReader(self.arguments.crops, self.sampling_rate, self.channels, source.audio_column)
 
     def held_out(self) -> Iterator[torch.Tensor]:
-        """The held-out clips one by one, `(1, channels, samples)`."""
+        """The held-out clips one by one, `(1, channels, samples)`; zeros follow very short ones."""
         for reader, row in self.held_out_rows():
             waveform = self.whole_clip(reader, row, self.arguments.validation_seconds)
             if waveform is not None:
-                yield waveform[None]
+                missing = max(0, SHORTEST_CLIP - waveform.shape[-1])
+                yield torch.nn.functional.pad(waveform, (0, missing))[None]
 
 
 class AudioCaptionLoader(AudioLoader):

@@ -34,7 +34,6 @@ class Backend:
         self.deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
         self.separate = self.deepspeed or accelerator.distributed_type == DistributedType.FSDP
         if not self.separate:
-            self._name_weights_alike()
             return
         if accelerator.mixed_precision not in AUTOCAST:
             raise ValueError(
@@ -64,21 +63,6 @@ class Backend:
         if not self.deepspeed:
             self._shard_by_block(module)
         return module
-
-    def _name_weights_alike(self) -> None:
-        """Let any number of processes, compiled or not, continue from a checkpoint of any other."""
-
-        def unwrapped(models: list[nn.Module]) -> list[nn.Module]:
-            return [self.accelerator.unwrap_model(model, keep_torch_compile=False) for model in models]
-
-        def save(models: list[nn.Module], weights: list[dict[str, torch.Tensor]], folder: str) -> None:
-            weights[:] = [model.state_dict() for model in unwrapped(models)]
-
-        def load(models: list[nn.Module], folder: str) -> None:
-            models[:] = unwrapped(models)
-
-        self.accelerator.register_save_state_pre_hook(save)
-        self.accelerator.register_load_state_pre_hook(load)
 
     def _shard_by_block(self, module: nn.Module) -> None:
         """Have weights gathered block by block; which modules are blocks, the models inside `module` know."""

@@ -243,6 +243,7 @@ class Trainer:
         values = window.means(self.accelerator)
         losses = {name: values[f"loss/{name}"] for name in self.task.loss_weights if f"loss/{name}" in values}
         total = sum(self.task.loss_weights[name] * value for name, value in losses.items())
+        total = total if losses else math.nan  # all steps were skipped
         seconds = time.monotonic() - window.started
         rates = {
             **self.learning_rates,

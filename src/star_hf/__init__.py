@@ -20,9 +20,11 @@ _EXPORTS = {
     "StarGenConfig": "star_hf.generation",
     "StarGenModel": "star_hf.generation",
     "StarGenPipeline": "star_hf.generation",
+    "load_adapter_folder": "star_hf.generation",
     "embedded_checkpoint": "star_hf.hub",
     "resolve_model": "star_hf.hub",
     "MultiResolutionSTFTLoss": "star_hf.losses",
+    "MultiScaleSTFTDiscriminator": "star_hf.losses",
     "channel_kl": "star_hf.regularizers",
     "growth_curve": "star_hf.regularizers",
     "isotropic_kl": "star_hf.regularizers",
@@ -52,12 +54,16 @@ if TYPE_CHECKING:
         StarGenConfig as StarGenConfig,
         StarGenModel as StarGenModel,
         StarGenPipeline as StarGenPipeline,
+        load_adapter_folder as load_adapter_folder,
     )
     from star_hf.hub import (
         embedded_checkpoint as embedded_checkpoint,
         resolve_model as resolve_model,
     )
-    from star_hf.losses import MultiResolutionSTFTLoss as MultiResolutionSTFTLoss
+    from star_hf.losses import (
+        MultiResolutionSTFTLoss as MultiResolutionSTFTLoss,
+        MultiScaleSTFTDiscriminator as MultiScaleSTFTDiscriminator,
+    )
     from star_hf.regularizers import (
         channel_kl as channel_kl,
         growth_curve as growth_curve,

@@ -139,6 +139,18 @@ def test_streaming_parquet_copies_nothing(clip_sources, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").rglob("*.arrow"))
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_names_and_bytes_are_audio_and_other_columns_are_not(tmp_path, streaming):
+    write(tmp_path / "1.wav")
+    row = {"name": str(tmp_path / "1.wav"), "data": (tmp_path / "1.wav").read_bytes(), "number": 1}
+    Dataset.from_list([row]).to_parquet(str(tmp_path / "rows.parquet"))
+    for column in ("name", "data"):
+        dataset = load_audio_dataset(tmp_path / "rows.parquet", audio_column=column, streaming=streaming)
+        assert read_audio(audio_source(next(iter(dataset))[column]))[0].shape == (1, 800)
+    with pytest.raises(ValueError, match="audio_column 'number' of .* must hold audio files, .* got Value"):
+        load_audio_dataset(tmp_path / "rows.parquet", audio_column="number", streaming=streaming)
+
+
 def test_missing_sources_and_columns_are_named(tmp_path):
     write(tmp_path / "full" / "1.wav")
     (tmp_path / "empty").mkdir()

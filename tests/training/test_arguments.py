@@ -94,9 +94,10 @@ def test_keywords_of_a_class_are_checked():
 def test_recipes_hold_only_known_keys_and_what_differs(recipe):
     from encode_latents import EncodeArguments
     from train_autoencoder import AutoencoderArguments
+    from train_dit import DiTArguments
     from train_generator import GeneratorArguments
 
-    kinds = {"generator": GeneratorArguments, "latents": EncodeArguments}
+    kinds = {"generator": GeneratorArguments, "latents": EncodeArguments, "dit": DiTArguments}
     kind = next((kind for name, kind in kinds.items() if name in recipe.stem), AutoencoderArguments)
     arguments = parse_arguments(kind, ["--config", str(recipe)])
     if kind is not EncodeArguments:  # it would look for the folder to write

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-from datasets import Audio, Dataset, Features, IterableDataset, load_from_disk
+from datasets import Audio, Dataset, Features, IterableDataset, Value, load_from_disk
 
 from ..audio import AudioError
 from .undecoded import UndecodedAudio, load_undecoded
@@ -40,7 +40,7 @@ def load_audio_dataset(
     A tar names its columns after file extensions. The audio of its clips is found under "audio" when they
     have one audio file each, `txt` under "text", and every key of `json` as a column of its own.
 
-    Raises `ValueError` when nothing is there, or when a named column is missing.
+    Raises `ValueError` when nothing is there, when a named column is missing, or holds no audio.
     """
     dataset = _open(str(source), split, config_name, streaming)
     dataset = _with_common_names(dataset, audio_column, text_column)
@@ -50,6 +50,9 @@ def load_audio_dataset(
             raise ValueError(
                 f"{argument} {column!r} is not in {str(source)!r}; its columns are {', '.join(columns)}"
             )
+    if dataset.features is None:
+        return dataset
+    _check_audio(dataset.features[audio_column], audio_column, str(source))
     if isinstance(dataset, IterableDataset):
         return dataset.cast_column(audio_column, UndecodedAudio())
     return dataset.cast_column(audio_column, Audio(decode=False))
@@ -137,6 +140,16 @@ def _from_rows(rows: list[dict[str, Any]], path: Path, streaming: bool) -> Datas
 
 def _maybe_stream(dataset: Dataset, streaming: bool) -> Dataset | IterableDataset:
     return dataset.to_iterable_dataset(num_shards=min(MAX_SHARDS, len(dataset))) if streaming else dataset
+
+
+def _check_audio(feature: Any, audio_column: str, source: str) -> None:
+    files = isinstance(feature, Value) and feature.dtype.removeprefix("large_") in ("string", "binary")
+    parts = isinstance(feature, dict) and set(feature) <= {"bytes", "path"}
+    if not (isinstance(feature, Audio) or files or parts):
+        raise ValueError(
+            f"audio_column {audio_column!r} of {source!r} must hold audio files, their names or their bytes, "
+            f"got {feature}"
+        )
 
 
 def _with_common_names(

@@ -52,6 +52,8 @@ class TrainingSource:
 
     def held_out_rows(self, count: int) -> Iterator[dict[str, Any]]:
         """Up to `count` held-out rows: a random choice, or of a stream the first ones."""
+        if self.is_held_out is not None and self.is_held_out.fraction == 0.0:
+            return
         if isinstance(self.training, IterableDataset):
             yield from islice((row for row in self.training if self.is_held_out(row)), count)
         elif self.validation is not None:
