@@ -171,6 +171,20 @@ def test_metadata_is_what_the_hub_reads(measured):
     assert results == {"accuracy": 0.7654, "stft_distance": 1.913, "mel_distance": 1.27, "si_sdr": -3.41}
 
 
+def test_a_longer_training_stands_beside_the_model(measured):
+    assert "trained longer" not in render_card.render_card(measured)
+    longer = copy.deepcopy(GENERATION)
+    longer["pipeline"]["training"].update(steps=7777, minutes=95.02)
+    longer["generated"]["judge"]["per_class"]["sea_waves"] = 0.55
+    longer["generated"]["novelty"]["near_copies"] = 0.71
+    folder = Path(measured.cards) / "tiny" / "longer"
+    folder.mkdir()
+    (folder / "generation.json").write_text(json.dumps(longer))
+    card = render_card.render_card(measured)
+    assert "| this model | 9876 | 12.3 | 76.5% | sea waves, 63.1% | 13% |" in card
+    assert "| trained longer | 7777 | 95 | 76.5% | sea waves, 55% | 71% |" in card
+
+
 def test_another_measurement_gives_another_card(measured):
     before = render_card.render_card(measured)
     changed = copy.deepcopy(GENERATION)

@@ -3,7 +3,8 @@
 python training/render_card.py --name star-gen-esc10
 
 Reads `model_cards/NAME/reconstruction.json` and `generation.json` (of evaluate_autoencoder.py and
-evaluate_generator.py) and the recordings' list in the checkpoint; writes `model_cards/NAME.md`.
+evaluate_generator.py), `longer/generation.json` of a generator that was trained longer where there is one, and
+the recordings' list in the checkpoint; writes `model_cards/NAME.md`.
 """
 
 import csv
@@ -42,6 +43,7 @@ def render_card(arguments: CardArguments) -> str:
             f"autoencoder {arguments.autoencoder!r} is not among the measured ones: "
             f"{', '.join(reconstruction['autoencoders'])}"
         )
+    longer = folder / "longer" / "generation.json"
     attribution = _read_attribution(arguments)
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False
@@ -51,6 +53,7 @@ def render_card(arguments: CardArguments) -> str:
         name=arguments.name,
         generation=generation,
         reconstruction=reconstruction,
+        longer=_read(longer) if longer.is_file() else None,
         settings=generation["settings"],
         pipeline=generation["pipeline"],
         vae=generation["pipeline"]["vae"],
@@ -152,6 +155,11 @@ def _number(value: float, digits: int | None = None) -> str:
     return f"{value:g}" if digits is None else f"{float(f'{value:.{digits}g}'):g}"
 
 
+def _weakest(per_class: dict[str, float]) -> str:
+    label = min(per_class, key=per_class.get)
+    return f"{label.replace('_', ' ')}, {100 * per_class[label]:.3g}%"
+
+
 def _spread(summary: dict[str, float]) -> str:
     return f"{summary['mean']:.2f} ± {summary['std']:.2f}"
 
@@ -184,6 +192,7 @@ def _machine(machine: dict[str, Any]) -> str:
 
 FILTERS = {
     "number": _number,
+    "weakest": _weakest,
     "percent": lambda value: f"{100 * value:.3g}%",
     "millions": lambda value: f"{value / 1e6:.2f}M",
     "pairs": lambda values: ", ".join(f"{name} {value:g}" for name, value in values.items()),

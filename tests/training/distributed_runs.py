@@ -32,15 +32,9 @@ PRELOADED = [
     "train_generator",
     "torch.distributed.checkpoint.state_dict",
 ]
+MODULES = [str(ROOT / "training"), str(ROOT / "src"), str(Path(__file__).parent)]
+#: Of every process of a run: on the CPU, through the loopback, with one thread.
 ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join(
-        [
-            str(ROOT / "training"),
-            str(ROOT / "src"),
-            str(Path(__file__).parent),
-            os.environ.get("PYTHONPATH", ""),
-        ]
-    ),
     "CUDA_VISIBLE_DEVICES": "",
     "GLOO_SOCKET_IFNAME": "lo",
     "MASTER_ADDR": "127.0.0.1",
@@ -88,7 +82,10 @@ def _free_port():
 
 
 def _member(rank, count, port, output, target, arguments):
-    if count > 1:  # as a launcher tells it
+    os.environ.update(ENVIRONMENT)
+    multiprocessing.set_start_method("fork", force=True)  # for those that read audio, as in a script
+    os.setsid()  # as a launcher starts it, and tells it
+    if count > 1:
         own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
         os.environ.update({name: str(value) for name, value in {**own, "MASTER_PORT": port}.items()})
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -16,6 +16,7 @@ from datasets import Audio, Dataset
 from distributed_runs import (
     ENVIRONMENT,
     FORKS,
+    MODULES,
     PRELOADED,
     ROOT,
     Run,
@@ -33,8 +34,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", autouse=True)
 def _server():
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
+        for folder in MODULES:
+            patch.setenv("PYTHONPATH", folder, prepend=os.pathsep)
         FORKS.set_forkserver_preload(PRELOADED)
         yield
 
@@ -306,7 +307,13 @@ def test_a_killed_process_ends_the_run_which_then_continues(options, tmp_path):
     launch += ["--config_file", str(CONFIGS / "cpu_gloo.yaml"), "--num_processes", "2"]
     command = [*launch, str(ROOT / "training" / "train_autoencoder.py"), *argv, "--max_steps", "100000"]
     with output.open("w") as file:
-        launcher = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        launcher = subprocess.Popen(
+            command,
+            env={**os.environ, **ENVIRONMENT},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         wait_for(lambda: list(run.glob("checkpoints/step_*")), 120)
         os.kill(worker_of(launcher.pid, "RANK=1"), signal.SIGKILL)
@@ -368,6 +375,17 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
     assert f"stopped at step {step}; the same command continues" in (tmp_path / "train.log").read_text()
     state = json.loads((tmp_path / "checkpoints" / checkpoint / "run_state.json").read_text())
     assert state["step"] == step == lines(tmp_path)[-1]["step"]
+
+
+def test_a_signal_to_a_whole_group_spares_the_processes_that_read_audio(options, tmp_path):
+    # so does torchrun hand on a signal; without these processes the step could not be finished
+    argv = [*options, *PLAIN, "--output_dir", str(tmp_path), "--data.num_workers", "1"]
+    run = Run(tmp_path, 2, script, "train_autoencoder", [*argv, "--max_steps", "100000"])
+    wait_for(lambda: (tmp_path / "metrics.jsonl").exists() and len(lines(tmp_path)) > 3, 60)
+    for process in run.processes:
+        os.killpg(process.pid, signal.SIGTERM)
+    assert run.wait() == [130, 130], run.text()
+    assert len(checkpoints(tmp_path)) == 1
 
 
 def test_clocks_that_differ_end_the_run_at_the_same_step(tmp_path):

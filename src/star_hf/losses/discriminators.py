@@ -116,8 +116,9 @@ class _SpectrumDiscriminator(nn.Module):
             window = window / torch.linalg.vector_norm(window)
             frames = waveform.to(dtype).unfold(-1, self.fft_size, self.hop) * window
             spectrum = torch.view_as_real(torch.fft.rfft(frames))  # (B, channels, frames, bins, 2)
-            spectrum = spectrum.permute(0, 4, 1, 2, 3).reshape(batch, 2 * channels, *spectrum.shape[2:4])
-        return spectrum.contiguous(memory_format=torch.channels_last)
+            # One copy, straight into channels-last memory.
+            spectrum = spectrum.permute(0, 2, 3, 4, 1).reshape(batch, *spectrum.shape[2:4], 2 * channels)
+        return spectrum.permute(0, 3, 1, 2)
 
     def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         x = self.spectrum(waveform).to(self.output.bias.dtype)
