@@ -99,8 +99,6 @@ class Trainer:
                     self._save_if_possible()
         if self.saved_step != self.step:
             self.save()
-        elif not self._as_main((self.folder / EXPORT_NAME).is_dir()):
-            self._export(EXPORT_NAME)
         if self._stopping():
             self.log.say(f"stopped at step {self.step}; the same command continues from there")
             self.log.close()
@@ -336,8 +334,8 @@ class Trainer:
             together(self.accelerator, lambda: self.average.save(folder))
 
         self.checkpoints.save(state, write, self.accelerator)
-        self.saved_step = self.step
         self._export(EXPORT_NAME)
+        self.saved_step = self.step
 
     def _save_if_possible(self) -> None:
         try:
@@ -379,7 +377,6 @@ class Trainer:
                 f"checkpoint {str(checkpoint)!r} is of another model or optimizer: {error}"
             ) from error
         self.step, self.samples, self.best = state["step"], state["samples"], state["best"]
-        self.saved_step = self.step
         self.elapsed_before = self.agreed_elapsed = state["elapsed"]
         self.guard.total = state["skipped_steps"]
         for name, player in self.players.items():
