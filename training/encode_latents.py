@@ -20,24 +20,24 @@ from accelerate import PartialState
 from datasets import Features
 from diffusers.models.modeling_utils import ModelMixin
 
-from arguments import parse_arguments
-from latent_arguments import EncodeArguments
-from latent_encoder import PosteriorEncoder
-from latent_processes import (
+from encoding.arguments import EncodeArguments
+from encoding.encoder import PosteriorEncoder
+from encoding.processes import (
     Heartbeat,
     ProcessLost,
     ProcessWatch,
     from_main,
     join_processes,
 )
-from latent_report import describe, progress_line
-from latent_source import StreamSource, TableSource, column_features, dataset_fingerprint, open_source
-from latent_work import WorkFolder, total_statistics, write_file
-from latent_worker import Worker
-from run_log import fail, quiet_libraries
+from encoding.report import describe, progress_line
+from encoding.source import StreamSource, TableSource, column_features, dataset_fingerprint, open_source
+from encoding.work import WorkFolder, total_statistics, write_file
+from encoding.worker import Worker
+from engine.arguments import parse_arguments
+from engine.run_log import fail, quiet_libraries
 from star_hf.data import LatentInfo, TooManyBadFiles, vae_fingerprint
 from star_hf.generation.vae_interface import latent_layout
-from vae_loading import load_vae, resolve_export
+from tasks.vae_loading import load_vae, resolve_export
 
 CONTINUE = "the same command goes on with what is missing"
 

@@ -18,7 +18,8 @@ import torch
 from datasets import Dataset
 from diffusers.models.modeling_utils import ModelMixin
 
-from arguments import group, option, parse_arguments
+from engine.arguments import group, option, parse_arguments
+from engine.run_log import fail
 from measurement import (
     LabelledClips,
     LabelledClipsArguments,
@@ -31,14 +32,13 @@ from measurement import (
     run_arguments,
     write_json,
 )
-from run_log import fail
 from star_hf.audio import AudioError
 from star_hf.data import split_for_validation
 from star_hf.evaluation import ChannelKL, LatentProfile, mel_distance, si_sdr, stft_distance
 from star_hf.evaluation.classifier import cross_validate
 from star_hf.evaluation.plots import plot_kl_profile
 from star_hf.generation.vae_interface import latent_layout
-from vae_loading import load_vae
+from tasks.vae_loading import load_vae
 
 
 @dataclass

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from arguments import group, option, parse_arguments
+from engine.arguments import group, option, parse_arguments
+from engine.run_log import fail
 from measurement import (
     LabelledClips,
     LabelledClipsArguments,
@@ -30,7 +31,6 @@ from measurement import (
     training_curve,
     write_json,
 )
-from run_log import fail
 from star_hf.audio import AudioError, write_audio
 from star_hf.evaluation.classifier import SILENCE, ClipJudge, JudgeReport, clip_features, cross_validate
 from star_hf.evaluation.noise_vocoder import noise_vocode

@@ -18,7 +18,7 @@ from datasets import Dataset
 from diffusers.models.modeling_utils import ModelMixin
 from tqdm import tqdm
 
-from arguments import option
+from engine.arguments import option
 from star_hf.audio import read_audio
 from star_hf.data import audio_name, audio_source, load_audio_dataset
 from star_hf.evaluation.classifier import clip_features

@@ -3,8 +3,8 @@
 python training/render_card.py --name star-gen-esc10
 
 Reads `model_cards/NAME/reconstruction.json` and `generation.json` (of evaluate_autoencoder.py and
-evaluate_generator.py), `longer/generation.json` of a generator that was trained longer where there is one, and
-the recordings' list in the checkpoint; writes `model_cards/NAME.md`.
+evaluate_generator.py), `longer/generation.json` of a generator trained longer if there is one, and the
+recordings' list in the checkpoint; writes `model_cards/NAME.md`.
 """
 
 import csv
@@ -18,8 +18,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined, Undefined, UndefinedError
 
-from arguments import option, parse_arguments
-from run_log import fail
+from engine.arguments import option, parse_arguments
+from engine.run_log import fail
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "model_cards" / "template.md"

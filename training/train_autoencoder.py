@@ -4,9 +4,9 @@ python training/train_autoencoder.py --config training/recipes/esc10_autoencoder
 python training/train_autoencoder.py --config training/recipes/esc10_autoencoder_star.yaml
 """
 
-from autoencoder_arguments import AutoencoderArguments
-from autoencoder_task import AutoencoderTask
-from script import run_script
+from engine.script import run_script
+from tasks.autoencoder_arguments import AutoencoderArguments
+from tasks.autoencoder_task import AutoencoderTask
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -18,18 +18,18 @@ from diffusers import StableAudioDiTModel, StableAudioPipeline
 from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
-from arguments import check_keywords, group, option
-from dit_model import OBJECTIVES, ConditionedDiT, make_dit, save_pipeline
-from encoded_audio import EncodedAudio
-from generator_data import GeneratorData, LatentDataArguments
-from latent_data import open_data
-from noise import SampleNoise
-from run_setup import TrainingArguments
-from script import run_script
+from engine.arguments import check_keywords, group, option
+from engine.noise import SampleNoise
+from engine.run_setup import TrainingArguments
+from engine.script import run_script
+from loaders.encoded_audio import EncodedAudio
+from loaders.generator_data import GeneratorData, LatentDataArguments
+from loaders.latent_data import open_data
 from star_hf.flow import flow_matching_loss
 from star_hf.generation.vae_interface import latent_layout
-from vae_loading import load_vae
-from velocity_task import ReportArguments, TimeArguments, VelocityTask
+from tasks.dit_model import OBJECTIVES, ConditionedDiT, make_dit, save_pipeline
+from tasks.vae_loading import load_vae
+from tasks.velocity_task import ReportArguments, TimeArguments, VelocityTask
 
 DIT = "dit"
 #: What the script fills in itself.

@@ -11,8 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from generator_arguments import LOSS, GeneratorArguments
-from generator_model import (
+from engine.noise import SampleNoise
+from engine.script import run_script
+from loaders.latent_data import open_data
+from star_hf.flow import flow_matching_loss, interpolate, velocity_target
+from star_hf.generation import StarGenPipeline, tokenize_prompts
+from tasks.generator_arguments import LOSS, GeneratorArguments
+from tasks.generator_model import (
     choose_trained_weights,
     enable_checkpointing,
     export_pipeline,
@@ -21,13 +26,8 @@ from generator_model import (
     make_model,
     make_pipeline,
 )
-from latent_data import open_data
-from noise import SampleNoise
-from script import run_script
-from star_hf.flow import flow_matching_loss, interpolate, velocity_target
-from star_hf.generation import StarGenPipeline, tokenize_prompts
-from vae_loading import load_vae
-from velocity_task import VelocityTask
+from tasks.vae_loading import load_vae
+from tasks.velocity_task import VelocityTask
 
 GENERATOR = "generator"
 

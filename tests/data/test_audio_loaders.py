@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import torch
 
-import audio_data
-from arguments import build
-from audio_data import AudioCaptionLoader, AudioDataArguments, CropLoader
+from engine.arguments import build
+from loaders import audio_data
+from loaders.audio_data import AudioCaptionLoader, AudioDataArguments, CropLoader
 from star_hf.data import TooManyBadFiles, make_loader
 
 RATE = 8000

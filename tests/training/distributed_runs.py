@@ -18,11 +18,11 @@ from torch import nn
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "training"))
 
-from arguments import option  # noqa: E402
-from run_setup import TrainingArguments  # noqa: E402
-from script import run_script  # noqa: E402
+from engine.arguments import option  # noqa: E402
+from engine.run_setup import TrainingArguments  # noqa: E402
+from engine.script import run_script  # noqa: E402
+from engine.task import StepOutput, Task  # noqa: E402
 from star_hf.data import BadFile, BadFiles  # noqa: E402
-from task import StepOutput, Task  # noqa: E402
 
 #: A server has the scripts imported and forks off the processes, which so cost no import of their own.
 FORKS = multiprocessing.get_context("forkserver")
@@ -157,7 +157,7 @@ class PointsTask(Task):
         self.bad_files = BadFiles(100, 0.05, report=log.say)
         self.rank, self.fault = int(os.environ.get("RANK", 0)), arguments.fault
         if self.fault == "fast clock on 1" and self.rank == 1:
-            import trainer
+            from engine import trainer
 
             clock = time.monotonic
             trainer.time.monotonic = lambda: 5 * clock()

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 import yaml
 
-from arguments import build, check_keywords, describe, group, option, parse_arguments, read_recipe, to_yaml
+from engine.arguments import (
+    build,
+    check_keywords,
+    describe,
+    group,
+    option,
+    parse_arguments,
+    read_recipe,
+    to_yaml,
+)
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 
@@ -106,3 +115,23 @@ def test_recipes_hold_only_known_keys_and_what_differs(recipe):
     base = own.pop("base", None)
     without = build(kind, read_recipe(recipe.parent / base) if base else {})
     assert [key for key in own if getattr(without, key) == getattr(arguments, key)] == []
+
+
+def test_no_is_a_word_and_false_a_truth_value(tmp_path):
+    from train_autoencoder import AutoencoderArguments
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("mixed_precision: no\ngradient_checkpointing: yes\n")
+    arguments = parse_arguments(AutoencoderArguments, ["--config", str(recipe)])
+    assert (arguments.mixed_precision, arguments.gradient_checkpointing) == ("no", True)
+    assert parse_arguments(AutoencoderArguments, ["--mixed_precision", "no"]).mixed_precision == "no"
+    (tmp_path / "resolved.yaml").write_text(to_yaml(arguments))
+    assert parse_arguments(AutoencoderArguments, ["--config", str(tmp_path / "resolved.yaml")]) == arguments
+
+
+def test_help_shows_a_groups_own_defaults():
+    from train_autoencoder import AutoencoderArguments
+
+    text = describe(AutoencoderArguments)
+    assert "--adversarial.optimizer.learning_rate [0.0003]" in text
+    assert "--optimizer.learning_rate [0.00015]" in text

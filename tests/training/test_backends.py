@@ -11,7 +11,7 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataP
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from torch import nn
 
-from backends import Backend
+from engine.backends import Backend
 from star_hf.losses import MultiScaleSTFTDiscriminator
 
 CONFIGS = Path(__file__).parents[2] / "training" / "accelerate"

@@ -16,7 +16,7 @@ def fill(folder: Path) -> None:
 
 
 def test_only_the_last_complete_checkpoints_are_kept(tmp_path, accelerator):
-    from checkpoints import Checkpoints, read_state
+    from engine.checkpoints import Checkpoints, read_state
 
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 10):
@@ -27,7 +27,7 @@ def test_only_the_last_complete_checkpoints_are_kept(tmp_path, accelerator):
 
 
 def test_a_failing_write_leaves_the_older_checkpoint(tmp_path, accelerator):
-    from checkpoints import CheckpointError, Checkpoints
+    from engine.checkpoints import CheckpointError, Checkpoints
 
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save({"step": 1}, fill, accelerator)
@@ -42,14 +42,14 @@ def test_a_failing_write_leaves_the_older_checkpoint(tmp_path, accelerator):
 
 
 def test_a_folder_without_state_is_no_checkpoint(tmp_path):
-    from checkpoints import Checkpoints
+    from engine.checkpoints import Checkpoints
 
     (tmp_path / "step_00000003").mkdir()
     assert Checkpoints(tmp_path, keep=1).latest() is None
 
 
 def test_a_replaced_folder_holds_the_old_or_the_new_content(tmp_path):
-    from checkpoints import atomic_folder
+    from engine.checkpoints import atomic_folder
 
     target = tmp_path / "export"
     with atomic_folder(target) as folder:
@@ -65,8 +65,8 @@ def test_a_replaced_folder_holds_the_old_or_the_new_content(tmp_path):
 
 @pytest.mark.parametrize("operations", range(6))
 def test_a_kill_at_any_moment_of_a_replacement_is_recovered(tmp_path, monkeypatch, operations):
-    import checkpoints
-    from checkpoints import atomic_folder, recover
+    from engine import checkpoints
+    from engine.checkpoints import atomic_folder, recover
 
     class Killed(BaseException):
         pass
@@ -97,7 +97,7 @@ def test_a_kill_at_any_moment_of_a_replacement_is_recovered(tmp_path, monkeypatc
 
 
 def test_keeping_no_checkpoint_is_refused(tmp_path):
-    from checkpoints import Checkpoints
+    from engine.checkpoints import Checkpoints
 
     with pytest.raises(ValueError, match="keep_last must be at least 1, got 0"):
         Checkpoints(tmp_path, keep=0)

@@ -11,8 +11,8 @@ SAMPLES = 512
 
 def make_task(**attributes):
     """Channels 1 → 8 → 1, and a discriminator that plays every other step late in the run."""
+    from engine.task import StepOutput, Task
     from star_hf.data import BadFile, BadFiles
-    from task import StepOutput, Task
 
     class Wrapper(nn.Module):
         def __init__(self):
@@ -63,13 +63,13 @@ def make_task(**attributes):
 
 
 def arguments(folder, **changes):
-    from run_setup import TrainingArguments
+    from engine.run_setup import TrainingArguments
 
     return TrainingArguments(**{"output_dir": str(folder), "max_steps": 100, **changes})
 
 
 def described(task, folder, **changes):
-    from dry_run import describe
+    from engine.dry_run import describe
 
     Accelerator(cpu=True)
     lines = []
@@ -123,8 +123,8 @@ def test_every_player_is_measured_late_in_the_run(tmp_path):
 
 def test_the_estimate_holds_what_a_training_step_takes(tmp_path):
     """Within a tenth of the peak that the profiler sees, for a batch whose activations are most of it."""
-    from dry_run import estimates
-    from memory import measure_activations
+    from engine.dry_run import estimates
+    from engine.memory import measure_activations
 
     batch_size = 64
     torch.manual_seed(0)
@@ -156,7 +156,7 @@ def test_the_estimate_holds_what_a_training_step_takes(tmp_path):
 
 def test_activations_have_their_closed_form():
     """A chain of linear layers keeps its inputs: one tensor between two layers, each once."""
-    from memory import measure_activations
+    from engine.memory import measure_activations
 
     width, depth, batch_size = 32, 5, 7
     module = nn.Sequential(*[nn.Linear(width, width) for _ in range(depth)])
@@ -173,7 +173,7 @@ def test_activations_have_their_closed_form():
 
 
 def test_checkpointed_layers_keep_only_their_inputs():
-    from memory import measure_activations
+    from engine.memory import measure_activations
 
     width, depth = 16, 6
     layers = nn.ModuleList(
@@ -192,7 +192,7 @@ def test_checkpointed_layers_keep_only_their_inputs():
 def test_sixteen_bits_take_half_the_activations(tmp_path):
     from accelerate.state import AcceleratorState, GradientState
 
-    from dry_run import _measure
+    from engine.dry_run import _measure
 
     kept = {}
     for precision in ("no", "bf16"):

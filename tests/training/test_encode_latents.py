@@ -124,7 +124,7 @@ def test_batches_of_equal_length_change_nothing(encode, clips_of_many_lengths):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_batches_hold_every_item_once_beside_its_like(batch_size):
-    from latent_encoder import EqualLengthBatches
+    from encoding.encoder import EqualLengthBatches
 
     lengths = np.random.default_rng(0).integers(1, 40, size=300).tolist()
     batches, taken, waiting = EqualLengthBatches(batch_size), [], 0
@@ -139,7 +139,7 @@ def test_batches_hold_every_item_once_beside_its_like(batch_size):
 
 
 def test_long_clips_are_encoded_in_tiles_to_the_same_latents(tmp_path, monkeypatch):
-    from latent_encoder import PosteriorEncoder
+    from encoding.encoder import PosteriorEncoder
 
     vae = AutoencoderStar(
         encoder_hidden_size=4,
@@ -242,7 +242,7 @@ def test_other_latents_are_kept_until_their_replacement_is_complete(
     encode, encode_options, refused, exported_autoencoder, tmp_path, monkeypatch
 ):
     import encode_latents
-    from latent_work import WorkFolder
+    from encoding.work import WorkFolder
 
     _, first = encode()
     other = AutoencoderStar.from_pretrained(exported_autoencoder)
@@ -272,7 +272,7 @@ def test_other_latents_are_kept_until_their_replacement_is_complete(
 
 def test_unfinished_latents_with_other_settings_are_not_mixed(encode, encode_options, refused, monkeypatch):
     import encode_latents
-    from latent_work import WorkFolder
+    from encoding.work import WorkFolder
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(WorkFolder, "complete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -315,7 +315,7 @@ def test_places_that_cannot_take_latents_are_refused(refused, recordings, export
 
 @pytest.mark.parametrize("offset", [0, 1, 30, 99])
 def test_a_circular_shift_moves_every_sample_and_fades_the_seam(offset):
-    from latent_encoder import shift_circularly
+    from encoding.encoder import shift_circularly
 
     clip = 1.0 + torch.arange(100.0).repeat(2, 1)
     shifted = shift_circularly(clip, offset, seam=5)

@@ -35,13 +35,13 @@ def test_a_run_stopped_at_any_file_goes_on_to_the_same_files(
     encode_options, tmp_path, monkeypatch, streaming
 ):
     import encode_latents
-    import latent_work
+    from encoding import work
 
     def options(name):
         return encode_options(*OPTIONS, "--streaming", streaming, "--output_dir", str(tmp_path / name))
 
     encode_latents.main(options("reference"))
-    write, attempts, left = latent_work.write_file, 0, 0
+    write, attempts, left = work.write_file, 0, 0
 
     def write_or_die(path, action):
         nonlocal left
@@ -51,7 +51,7 @@ def test_a_run_stopped_at_any_file_goes_on_to_the_same_files(
                 raise Killed
         write(path, action)
 
-    monkeypatch.setattr(latent_work, "write_file", write_or_die)
+    monkeypatch.setattr(work, "write_file", write_or_die)
     while not (tmp_path / "latents" / "latents.json").exists():
         attempts, left = attempts + 1, 4 if attempts % 2 else 3
         try:
@@ -85,7 +85,7 @@ def test_what_was_moved_aside_returns_when_its_replacement_did_not_come(
 
 
 def test_a_unit_has_one_owner_until_the_processes_are_gone(tmp_path):
-    from latent_work import WorkFolder
+    from encoding.work import WorkFolder
 
     first, second = WorkFolder(tmp_path / "latents"), WorkFolder(tmp_path / "latents")
     first.begin({"settings": {}})
@@ -97,7 +97,7 @@ def test_a_unit_has_one_owner_until_the_processes_are_gone(tmp_path):
 
 
 def test_the_main_process_notices_who_failed_and_who_is_silent(tmp_path):
-    from latent_processes import Heartbeat, ProcessLost, ProcessWatch
+    from encoding.processes import Heartbeat, ProcessLost, ProcessWatch
 
     watch = ProcessWatch(tmp_path, 2, lost_after=0.05)
     with Heartbeat(tmp_path, 0) as heartbeat:
@@ -121,8 +121,8 @@ def test_the_main_process_notices_who_failed_and_who_is_silent(tmp_path):
 
 
 def test_progress_is_that_of_all_processes():
-    from latent_processes import Progress
-    from latent_report import progress_line
+    from encoding.processes import Progress
+    from encoding.report import progress_line
 
     both = [
         Progress(clips=30, audio_seconds=60.0, waited=1.0, seconds=10.0),
@@ -136,8 +136,9 @@ def test_progress_is_that_of_all_processes():
 TOGETHER = """
 import os, signal, sys, time
 sys.path.insert(0, {training!r})
-import encode_latents, latent_work
-finish_part = latent_work.WorkFolder.finish_part
+import encode_latents
+from encoding import work
+finish_part = work.WorkFolder.finish_part
 
 def finish_part_of_several(self, *rest):
     while len(list(self.state.glob("claims/*"))) < 2:  # both processes have begun
@@ -146,7 +147,7 @@ def finish_part_of_several(self, *rest):
         os.kill(os.getpid(), signal.SIGKILL)
     finish_part(self, *rest)
 
-latent_work.WorkFolder.finish_part = finish_part_of_several
+work.WorkFolder.finish_part = finish_part_of_several
 signal.signal(signal.SIGTERM, encode_latents.stop)
 encode_latents.main(sys.argv[1:])
 """

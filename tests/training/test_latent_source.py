@@ -10,13 +10,13 @@ from star_hf.data import load_audio_dataset
 
 
 def arguments(source, **changes):
-    from latent_arguments import EncodeArguments
+    from encoding.arguments import EncodeArguments
 
     return EncodeArguments(vae="vae", source=str(source), output_dir="latents", **changes)
 
 
 def fingerprint(source, **changes):
-    from latent_source import dataset_fingerprint, open_source
+    from encoding.source import dataset_fingerprint, open_source
 
     chosen = arguments(source, **changes)
     return dataset_fingerprint(open_source(chosen).dataset, chosen)
@@ -36,7 +36,7 @@ def keyed_rows(source, first=0):
 
 @pytest.mark.parametrize(("rows_per_shard", "sizes"), [(None, [1] * 9), (4, [4, 4, 1]), (9, [9]), (20, [9])])
 def test_units_of_a_table_are_ranges_of_its_rows(recordings, rows_per_shard, sizes):
-    from latent_source import open_source
+    from encoding.source import open_source
 
     source = open_source(arguments(recordings, rows_per_shard=rows_per_shard))
     parts = keyed_rows(source)
@@ -45,7 +45,7 @@ def test_units_of_a_table_are_ranges_of_its_rows(recordings, rows_per_shard, siz
 
 
 def test_large_tables_have_large_files_and_small_ones_many():
-    from latent_source import TableSource
+    from encoding.source import TableSource
 
     sizes = {rows: TableSource(range(rows), None).rows_per_shard for rows in (9, 320, 16_000, 1_000_000)}
     assert sizes == {9: 1, 320: 10, 16_000: 500, 1_000_000: 500}
@@ -54,7 +54,7 @@ def test_large_tables_have_large_files_and_small_ones_many():
 
 @pytest.mark.parametrize("rows_per_shard", [1, 2, 3])
 def test_units_of_a_stream_are_its_shards_and_can_be_entered_later(recordings, rows_per_shard):
-    from latent_source import StreamSource
+    from encoding.source import StreamSource
 
     stream = load_audio_dataset(recordings).to_iterable_dataset(num_shards=2)
     source = StreamSource(stream, rows_per_shard)

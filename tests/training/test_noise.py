@@ -2,7 +2,7 @@
 
 import torch
 
-from noise import SampleNoise
+from engine.noise import SampleNoise
 
 SEEDS = torch.tensor([3, 2**62 + 1, 5])
 

@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from optimization import AveragedWeights, EMAArguments, OptimizerArguments, Player, is_matrix
+from engine.optimization import AveragedWeights, EMAArguments, OptimizerArguments, Player, is_matrix
 
 
 @pytest.fixture

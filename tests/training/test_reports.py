@@ -24,7 +24,7 @@ def loudest(axes):
 
 
 def test_originals_stand_beside_their_reconstructions_on_one_scale():
-    from reports import comparison_figure
+    from engine.reports import comparison_figure
 
     clip = tone(1000)
     figure = comparison_figure([("dog", clip, 0.1 * clip), ("cat", 0.01 * clip, 0.01 * clip)], RATE)
@@ -43,7 +43,7 @@ def test_originals_stand_beside_their_reconstructions_on_one_scale():
 
 
 def test_axes_are_in_seconds_and_kilohertz():
-    from reports import spectrogram_figure
+    from engine.reports import spectrogram_figure
 
     figure = spectrogram_figure({"short": tone(300), "long": tone(3000, seconds=2.0)}, RATE)
     short, long = panels(figure)
@@ -62,7 +62,7 @@ def test_axes_are_in_seconds_and_kilohertz():
 
 
 def test_clips_fill_rows_evenly_and_long_names_are_cut():
-    from reports import spectrogram_figure
+    from engine.reports import spectrogram_figure
 
     def shape(number):
         figure = spectrogram_figure({f"{index} " + "x" * 80: tone(440) for index in range(number)}, RATE)
@@ -82,7 +82,7 @@ def test_clips_fill_rows_evenly_and_long_names_are_cut():
 
 
 def test_a_model_that_has_gone_wrong_is_drawn_too(tmp_path):
-    from reports import comparison_figure, spectrogram_figure
+    from engine.reports import comparison_figure, spectrogram_figure
     from star_hf.evaluation.plots import save_figure
 
     silence, broken = torch.zeros(2, RATE), torch.full((2, RATE), float("nan"))
@@ -92,7 +92,7 @@ def test_a_model_that_has_gone_wrong_is_drawn_too(tmp_path):
 
 
 def test_kl_profile_shows_each_channel_its_eighths_and_the_rate():
-    from reports import kl_profile_figure
+    from engine.reports import kl_profile_figure
 
     channel_kl = torch.linspace(3, 0, 16)
     figure = kl_profile_figure(channel_kl, frame_rate=50.0)
@@ -106,7 +106,7 @@ def test_kl_profile_shows_each_channel_its_eighths_and_the_rate():
 
 
 def test_nothing_to_show_is_refused():
-    from reports import comparison_figure, kl_profile_figure, spectrogram_figure
+    from engine.reports import comparison_figure, kl_profile_figure, spectrogram_figure
 
     with pytest.raises(ValueError, match="`pairs` is empty"):
         comparison_figure([], RATE)
@@ -117,7 +117,7 @@ def test_nothing_to_show_is_refused():
 
 
 def test_no_figure_is_left_in_a_global_list():
-    from reports import kl_profile_figure, spectrogram_figure
+    from engine.reports import kl_profile_figure, spectrogram_figure
 
     before = len(_pylab_helpers.Gcf.figs)
     spectrogram_figure({"tone": tone(440)}, RATE)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schedules import learning_rate_factor, ramp
+from engine.schedules import learning_rate_factor, ramp
 
 
 def test_cosine_follows_the_used_up_budget_not_the_step():

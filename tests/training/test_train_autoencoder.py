@@ -104,7 +104,7 @@ def test_gradients_are_accumulated_over_batches(autoencoder_options, tmp_path):
 
 def test_ctrl_c_saves_a_complete_checkpoint(autoencoder_options, tmp_path, monkeypatch):
     import train_autoencoder
-    from trainer import Trainer
+    from engine.trainer import Trainer
 
     monkeypatch.setattr(Trainer, "_log_window", lambda self: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(SystemExit) as stopped:
@@ -199,10 +199,10 @@ def test_the_discriminator_takes_every_second_step_from_its_start_on(autoencoder
 
 
 def test_each_network_has_gradients_of_its_own_steps_alone(autoencoder_options):
-    from arguments import parse_arguments
-    from autoencoder_arguments import AutoencoderArguments
-    from autoencoder_task import AutoencoderTask
-    from run_log import quiet_libraries
+    from engine.arguments import parse_arguments
+    from engine.run_log import quiet_libraries
+    from tasks.autoencoder_arguments import AutoencoderArguments
+    from tasks.autoencoder_task import AutoencoderTask
 
     quiet_libraries()
     arguments = parse_arguments(AutoencoderArguments, autoencoder_options(*ADVERSARIAL))

@@ -23,7 +23,7 @@ def latents(exported_autoencoder, recordings, tmp_path_factory):
 @pytest.fixture(scope="module")
 def t5(tmp_path_factory):
     """A tiny T5 encoder with a tokenizer that pads on the right, as T5's does."""
-    from tokenizer import train_tokenizer
+    from tasks.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("t5")
@@ -73,7 +73,7 @@ def options(exported_autoencoder, latents, t5, tmp_path):
 def make_task(options):
     def make(*more):
         import train_dit
-        from arguments import parse_arguments
+        from engine.arguments import parse_arguments
 
         torch.manual_seed(0)
         arguments = parse_arguments(train_dit.DiTArguments, options(*more))
@@ -85,7 +85,7 @@ def make_task(options):
 
 @pytest.fixture(params=["rectified_flow", "v"])
 def objective(request):
-    from dit_model import OBJECTIVES
+    from tasks.dit_model import OBJECTIVES
 
     return OBJECTIVES[request.param]
 
@@ -286,7 +286,7 @@ def test_options_that_cannot_be_trained_with_are_refused(make_task, more, messag
 @pytest.mark.parametrize("recipe", ["dit", "dit_v", "dit_small"])
 def test_recipes_are_complete(recipe):
     import train_dit
-    from arguments import parse_arguments
+    from engine.arguments import parse_arguments
 
     path = Path(train_dit.__file__).parent / "recipes" / f"{recipe}.yaml"
     parse_arguments(train_dit.DiTArguments, ["--config", str(path)]).check()

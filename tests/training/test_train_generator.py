@@ -64,7 +64,7 @@ def encode(vae, source, folder):
 @pytest.fixture(scope="module")
 def qwen3(tmp_path_factory):
     """A tiny Qwen3 with a tokenizer, as a pretrained backbone has."""
-    from tokenizer import train_tokenizer
+    from tasks.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("qwen3")
@@ -98,7 +98,7 @@ def options(generator_options, latents):
 def make_task(options):
     def make(*more):
         import train_generator
-        from arguments import parse_arguments
+        from engine.arguments import parse_arguments
 
         torch.manual_seed(0)
         arguments = parse_arguments(train_generator.GeneratorArguments, options(*more))
@@ -399,7 +399,7 @@ def test_audio_is_encoded_clip_by_clip_and_sampled_from_the_posterior(make_task,
 
 
 def test_posterior_and_flow_have_noise_of_their_own(make_task, exported_autoencoder, clips):
-    from noise import SampleNoise
+    from engine.noise import SampleNoise
 
     task = make_task(*from_audio(clips, exported_autoencoder))
     batch = next(iter(task.batches(0, 0, 1)))

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from tokenizer import END, train_tokenizer
+from tasks.tokenizer import END, train_tokenizer
 
 CAPTIONS = ["a dog barking", "rain falling", "the bark of a dog", "a rooster crowing"]
 

@@ -11,11 +11,11 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from checkpoints import CheckpointError
-from run_setup import TrainingArguments, make_accelerator, open_log
+from engine.checkpoints import CheckpointError
+from engine.run_setup import TrainingArguments, make_accelerator, open_log
+from engine.task import StepOutput, Task
+from engine.trainer import Trainer
 from star_hf.data import BadFiles
-from task import StepOutput, Task
-from trainer import Trainer
 
 BALLAST = 50_000
 
@@ -104,14 +104,14 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run_with_advice(train):
 def test_the_smallest_validation_value_is_kept(train):
     task = LineTask(values=[5.0, 2.0, 4.0])
     run = train(task, validate_every=2, max_steps=6)
-    assert run.trainer.best == 2.0
+    assert run.trainer.evaluator.best == 2.0
     best = float(load_file(run.folder / "best" / "weight.safetensors")["weight"])
     assert 0 < best < weight(run)
 
 
 def test_a_value_that_is_not_finite_is_never_the_best(train):
     run = train(LineTask(values=[math.nan, 7.0]), validate_every=3, max_steps=6)
-    assert run.trainer.best == 7.0
+    assert run.trainer.evaluator.best == 7.0
 
 
 def test_two_batches_weigh_as_much_as_they_hold(train):

@@ -35,9 +35,9 @@ def test_files_that_the_guide_names_exist():
 
 @pytest.mark.parametrize("script", ["train_autoencoder", "train_generator"])
 def test_options_in_the_commands_exist(script):
-    from arguments import parse_arguments
-    from autoencoder_arguments import AutoencoderArguments
-    from generator_arguments import GeneratorArguments
+    from engine.arguments import parse_arguments
+    from tasks.autoencoder_arguments import AutoencoderArguments
+    from tasks.generator_arguments import GeneratorArguments
 
     cls = {"train_autoencoder": AutoencoderArguments, "train_generator": GeneratorArguments}[script]
     commands = [

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from audio_arguments import AudioDataArguments, SourceArguments
+from loaders.audio_arguments import AudioDataArguments, SourceArguments
 from star_hf.audio import AudioError
 from star_hf.data import (
     BadFiles,

@@ -14,8 +14,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from latent_work import write_json
-from run_log import clock
+from encoding.work import write_json
+from engine.run_log import clock
 
 T = TypeVar("T")
 #: How long the others may wait while the main process looks through the dataset.

@@ -4,7 +4,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from arguments import option
+from engine.arguments import option
 from star_hf.data.latent_format import ROW_FEATURES
 
 SHIFTS = ("circular", "delay")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from arguments import group, option
-from audio_data import AudioDataArguments
+from engine.arguments import group, option
+from loaders.audio_data import AudioDataArguments
 from star_hf.data import BadFiles
 from star_hf.generation.vae_interface import latent_layout
 

@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from checkpoints import EXPORT_NAME
-from generator_arguments import FROM_LATENTS, GeneratorArguments
-from generator_data import GeneratorData
+from engine.checkpoints import EXPORT_NAME
+from loaders.generator_data import GeneratorData
 from star_hf.data import vae_fingerprint
 from star_hf.generation import (
     StarGenConfig,
@@ -25,8 +24,9 @@ from star_hf.generation import (
 )
 from star_hf.generation.vae_interface import check_vae_fits, latent_layout
 from star_hf.hub import resolve_model
-from tokenizer import train_tokenizer
-from vae_loading import load_vae
+from tasks.generator_arguments import FROM_LATENTS, GeneratorArguments
+from tasks.tokenizer import train_tokenizer
+from tasks.vae_loading import load_vae
 
 ADAPTER_FOLDER = "adapter"
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from optimization import OptimizerArguments
-from reports import Report
+from engine.optimization import OptimizerArguments
+from engine.reports import Report
 from star_hf.data import BadFiles
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from arguments import build, group, option
+from engine.arguments import build, group, option
 from star_hf.data import CropSettings
 
 

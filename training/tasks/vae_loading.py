@@ -5,7 +5,7 @@ from pathlib import Path
 import diffusers
 from diffusers.models.modeling_utils import ModelMixin
 
-from checkpoints import EXPORT_NAME
+from engine.checkpoints import EXPORT_NAME
 from star_hf.autoencoder import AutoencoderStar
 
 VAE_FOLDER = "vae"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 
-from latent_arguments import EncodeArguments
+from encoding.arguments import EncodeArguments
 from star_hf.autoencoder import AutoencoderStar
 from star_hf.generation.vae_interface import latent_layout
 

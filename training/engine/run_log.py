@@ -15,11 +15,11 @@ import transformers
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from checkpoints import atomic_folder
-from reports import Report
+from engine.checkpoints import atomic_folder
+from engine.reports import Report
+from engine.trackers import finish, forget_later_steps, send_media, start_trackers
 from star_hf.audio import write_audio
 from star_hf.evaluation.plots import save_figure
-from trackers import finish, forget_later_steps, send_media, start_trackers
 
 METRICS_NAME = "metrics.jsonl"
 FILE_NAME_LENGTH = 60  # characters

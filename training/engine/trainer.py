@@ -12,28 +12,25 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object, send_to_device
 
-from backends import Backend
-from checkpoints import (
-    BEST_NAME,
+from engine.backends import Backend
+from engine.checkpoints import (
     EXPORT_NAME,
     STATE_NAME,
-    WRITE_ERRORS,
     CheckpointError,
     Checkpoints,
-    atomic_folder,
-    on_main,
     read_state,
     recover,
     together,
 )
-from guard import FiniteGuard
-from memory import memory_in_use
-from optimization import AveragedWeights, Player
-from run_log import RunLog, clock, number, progress_line
-from run_setup import TrainingArguments
+from engine.evaluation import Evaluator
+from engine.guard import FiniteGuard
+from engine.memory import memory_in_use
+from engine.optimization import AveragedWeights, Player
+from engine.run_log import RunLog, clock, number, progress_line
+from engine.run_setup import TrainingArguments
+from engine.task import Task
+from engine.window import Window
 from star_hf.data import BadFile
-from task import Task
-from window import Window
 
 
 class Trainer:
@@ -48,15 +45,12 @@ class Trainer:
         self.step = self.samples = 0
         self.saved_step: int | None = None
         self.elapsed_before = self.agreed_elapsed = 0.0
-        self.best: float | None = None
         self.signalled = self.stopping = False
         self.learning_rates: dict[str, float] = {}
         self.position: Any = None
         self.failures: list[BadFile] = []
         self.seen = 0
         self.guard = FiniteGuard(arguments.max_skipped_steps)
-        chosen = arguments.best_metric
-        self.best_metric = task.best_metric if chosen == "default" else chosen
 
         backend = Backend(accelerator, len(task.modules), task.batch_size, arguments.optimizer.max_grad_norm)
         self.players = {
@@ -69,6 +63,15 @@ class Trainer:
         self.main = next(iter(self.players))
         self.average = AveragedWeights(
             self.players[self.main], task.modules[self.main], backend.separate, arguments.ema
+        )
+        self.evaluator = Evaluator(
+            task,
+            self.average,
+            accelerator,
+            log,
+            self.folder,
+            arguments.seed,
+            task.best_metric if arguments.best_metric == "default" else arguments.best_metric,
         )
         counts = ", ".join(
             f"{name} {player.num_parameters / 1e6:.2f}M" for name, player in self.players.items()
@@ -92,9 +95,9 @@ class Trainer:
                 if self.step % self.arguments.log_every == 0:
                     self._log_window()
                 if self.step % self.arguments.validate_every == 0 and not self._finished():
-                    self._validate()
+                    self.evaluator.validate(self.step)
                 if self.step % self.arguments.report_every == 0:
-                    self._report()
+                    self.evaluator.report(self.step)
                 if self.step % self.arguments.save_every == 0:
                     self._save_if_possible()
         if self.saved_step != self.step:
@@ -103,7 +106,7 @@ class Trainer:
             self.log.say(f"stopped at step {self.step}; the same command continues from there")
             self.log.close()
             raise SystemExit(130)
-        self._validate()
+        self.evaluator.validate(self.step)
         self.log.say(
             f"done: {self.step} steps in {clock(self.elapsed())}, model in {self.folder / EXPORT_NAME}"
         )
@@ -269,49 +272,6 @@ class Trainer:
             parts["skipped"] = f"{self.guard.total} steps"
         self.log.say(progress_line(self.step, str(self.arguments.max_steps or "?"), parts))
 
-    @contextmanager
-    def _evaluation(self) -> Iterator[None]:
-        """The averaged weights, and random numbers of its own that leave the training's as they are."""
-        device = self.accelerator.device
-        devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices), self.average.applied(), torch.no_grad():
-            torch.manual_seed(self.arguments.seed)
-            yield
-
-    def _validate(self) -> None:
-        with self._evaluation():
-            if self.accelerator.is_main_process:
-                values = self.task.validate(self.accelerator.device)
-                if values:
-                    self.log.record(self.step, {f"validation/{key}": value for key, value in values.items()})
-                    text = " ".join(f"{name} {number(value)}" for name, value in values.items())
-                    self.log.say(f"step {self.step} | validation | {text}")
-                    self._keep_best(values)
-        self.accelerator.wait_for_everyone()
-
-    def _keep_best(self, values: dict[str, float]) -> None:
-        if self.best_metric is None:
-            return
-        if self.best_metric not in values:
-            raise ValueError(f"best_metric {self.best_metric!r} is none of {', '.join(values)}")
-        value = values[self.best_metric]
-        if not math.isfinite(value) or (self.best is not None and value >= self.best):
-            return
-        self.best = value
-        try:
-            with atomic_folder(self.folder / BEST_NAME) as folder:
-                self.task.export(folder)
-        except WRITE_ERRORS as error:
-            self.log.say(f"warning: {BEST_NAME}/ could not be renewed, the one before stays: {error}")
-
-    def _report(self) -> None:
-        with self._evaluation():
-            if self.accelerator.is_main_process:
-                report = self.task.report(self.accelerator.device)
-                if report is not None:
-                    self.log.report(self.step, report)
-        self.accelerator.wait_for_everyone()
-
     def save(self) -> None:
         """Write a checkpoint, and renew the export with the averaged weights."""
         positions = [self.position]
@@ -324,7 +284,7 @@ class Trainer:
             "updates": {name: player.updates for name, player in self.players.items()},
             "ema_steps": self.average.model.optimization_step,
             "skipped_steps": self.guard.total,
-            "best": self.best,
+            "best": self.evaluator.best,
             "positions": positions,
         }
 
@@ -334,7 +294,7 @@ class Trainer:
             together(self.accelerator, lambda: self.average.save(folder))
 
         self.checkpoints.save(state, write, self.accelerator)
-        self._export(EXPORT_NAME)
+        self.evaluator.export()
         self.saved_step = self.step
 
     def _save_if_possible(self) -> None:
@@ -342,14 +302,6 @@ class Trainer:
             self.save()
         except CheckpointError as error:
             self.log.say(f"warning: {error}; the run goes on, and tries again at the next checkpoint")
-
-    def _export(self, name: str) -> None:
-        def write() -> None:
-            with atomic_folder(self.folder / name) as folder:
-                self.task.export(folder)
-
-        with self._evaluation():
-            on_main(self.accelerator, write)
 
     def _resume(self) -> None:
         if self.accelerator.is_main_process:
@@ -376,7 +328,7 @@ class Trainer:
             raise ValueError(
                 f"checkpoint {str(checkpoint)!r} is of another model or optimizer: {error}"
             ) from error
-        self.step, self.samples, self.best = state["step"], state["samples"], state["best"]
+        self.step, self.samples, self.evaluator.best = state["step"], state["samples"], state["best"]
         self.elapsed_before = self.agreed_elapsed = state["elapsed"]
         self.guard.total = state["skipped_steps"]
         for name, player in self.players.items():

@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from encoded_audio import EncodedAudio
-from generator_data import GeneratorData, LatentDataArguments, Statistics, Tokenize
+from loaders.encoded_audio import EncodedAudio
+from loaders.generator_data import GeneratorData, LatentDataArguments, Statistics, Tokenize
 from star_hf.data import (
     BadFiles,
     BucketedShuffle,

@@ -10,10 +10,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, TorchDynamoPlugin, set_seed
 
-from arguments import flatten, group, option, to_yaml
-from checkpoints import Checkpoints
-from optimization import EMAArguments, OptimizerArguments
-from run_log import RunLog, check_trackers, quiet_libraries
+from engine.arguments import flatten, group, option, to_yaml
+from engine.checkpoints import Checkpoints
+from engine.optimization import EMAArguments, OptimizerArguments
+from engine.run_log import RunLog, check_trackers, quiet_libraries
 
 PRECISIONS = ("no", "bf16", "fp16")
 

@@ -24,8 +24,12 @@ class _RecipeLoader(yaml.SafeLoader):
     """YAML 1.1 reads `1e-4` as text; here it is a number."""
 
 
+# It also reads `no` and `on` as truth values; here these are words, as in `mixed_precision: no`.
 _RecipeLoader.yaml_implicit_resolvers = {
-    k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _RecipeLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
@@ -114,15 +118,15 @@ def check_keywords(
             raise ValueError(f"unknown key '{group_name}.{key}' for {target.__name__}; {hint}")
 
 
-def describe(cls: type, path: str = "") -> str:
+def describe(cls: type, path: str = "", defaults: Any = None) -> str:
     """One line per option: name, default, help."""
     lines = []
     hints = typing.get_type_hints(cls)
-    defaults = cls()
+    defaults = cls() if defaults is None else defaults
     for field in dataclasses.fields(cls):
         name, default = _join(path, field.name), getattr(defaults, field.name)
         if dataclasses.is_dataclass(hints[field.name]):
-            lines.append(describe(hints[field.name], name))
+            lines.append(describe(hints[field.name], name, default))
         else:
             lines.append(f"  --{name} [{default}]  {field.metadata.get('help', '')}")
     return "\n".join(lines)

@@ -10,10 +10,10 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import convert_outputs_to_fp32, send_to_device
 from torch import nn
 
-from memory import Activations, measure_activations
-from run_log import clock
-from run_setup import TrainingArguments
-from task import Task
+from engine.memory import Activations, measure_activations
+from engine.run_log import clock
+from engine.run_setup import TrainingArguments
+from engine.task import Task
 
 Say = Callable[[str], None]
 CAPTIONS, CAPTION_LENGTH = 3, 60

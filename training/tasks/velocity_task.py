@@ -9,12 +9,12 @@ import torch
 from accelerate.utils import send_to_device
 from torch import nn
 
-from arguments import option
-from generator_data import GeneratorData, Tokenize
-from noise import SampleNoise
-from reports import Report, spectrogram_figure
+from engine.arguments import option
+from engine.noise import SampleNoise
+from engine.reports import Report, spectrogram_figure
+from engine.task import StepOutput, Task
+from loaders.generator_data import GeneratorData, Tokenize
 from star_hf.flow import logit_normal_times
-from task import StepOutput, Task
 
 DISTRIBUTIONS = ("logit_normal", "uniform")
 QUARTILES = 4

@@ -5,12 +5,12 @@ from typing import Any
 
 from transformers import Qwen3Config
 
-from arguments import check_keywords, group, option
-from generator_data import LatentDataArguments
-from run_setup import TrainingArguments, check_loss_weights
+from engine.arguments import check_keywords, group, option
+from engine.run_setup import TrainingArguments, check_loss_weights
+from loaders.generator_data import LatentDataArguments
 from star_hf.generation import StarGenConfig
 from star_hf.generation.adapters import LINEAR_LAYERS
-from velocity_task import ReportArguments, TimeArguments
+from tasks.velocity_task import ReportArguments, TimeArguments
 
 LOSS = "flow"
 MODES = ("full", "lora", "frozen")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from task import StepOutput
+from engine.task import StepOutput
 
 
 class Window:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from arguments import option
-from schedules import SCHEDULES, learning_rate_factor
+from engine.arguments import option
+from engine.schedules import SCHEDULES, learning_rate_factor
 
 
 @dataclass

@@ -10,9 +10,9 @@ from accelerate import PartialState
 from datasets import Dataset
 from torch import nn
 
-from audio_data import AudioCaptionLoader
-from generator_data import GeneratorData, LatentDataArguments, Statistics, Tokenize
-from noise import SampleNoise
+from engine.noise import SampleNoise
+from loaders.audio_data import AudioCaptionLoader
+from loaders.generator_data import GeneratorData, LatentDataArguments, Statistics, Tokenize
 from star_hf.data import LatentStatistics, frame_mask
 
 

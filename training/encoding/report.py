@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from diffusers.models.modeling_utils import ModelMixin
 
-from latent_arguments import EncodeArguments
-from latent_processes import Progress
-from latent_source import StreamSource, TableSource
-from latent_work import WorkFolder
-from run_log import clock
+from encoding.arguments import EncodeArguments
+from encoding.processes import Progress
+from encoding.source import StreamSource, TableSource
+from encoding.work import WorkFolder
+from engine.run_log import clock
 from star_hf.audio import AudioError, read_audio
 from star_hf.data import audio_source
 from star_hf.generation.vae_interface import latent_layout

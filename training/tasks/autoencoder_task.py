@@ -12,11 +12,11 @@ from accelerate.utils import extract_model_from_parallel
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from audio_data import CropLoader
-from autoencoder_arguments import DISCRIMINATOR, AutoencoderArguments
-from noise import SampleNoise
-from reports import Report, comparison_figure, kl_profile_figure
-from schedules import ramp
+from engine.noise import SampleNoise
+from engine.reports import Report, comparison_figure, kl_profile_figure
+from engine.schedules import ramp
+from engine.task import StepOutput, Task
+from loaders.audio_data import CropLoader
 from star_hf.autoencoder import AutoencoderStar
 from star_hf.evaluation.reconstruction import mel_distance, stft_distance
 from star_hf.losses import (
@@ -27,8 +27,8 @@ from star_hf.losses import (
     hinge_generator_loss,
 )
 from star_hf.regularizers import channel_kl, rate_kbps
-from task import StepOutput, Task
-from vae_loading import resolve_export, without_path
+from tasks.autoencoder_arguments import DISCRIMINATOR, AutoencoderArguments
+from tasks.vae_loading import resolve_export, without_path
 
 AUTOENCODER = "autoencoder"
 SHORTCUT_CROPS = 2000

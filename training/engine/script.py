@@ -9,14 +9,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
 
-from arguments import parse_arguments
-from checkpoints import CheckpointError
-from dry_run import describe
-from run_log import fail
-from run_setup import TrainingArguments, make_accelerator, open_log
+from engine.arguments import parse_arguments
+from engine.checkpoints import CheckpointError
+from engine.dry_run import describe
+from engine.run_log import fail
+from engine.run_setup import TrainingArguments, make_accelerator, open_log
+from engine.task import Task
+from engine.trainer import Trainer
 from star_hf.data import TooManyBadFiles
-from task import Task
-from trainer import Trainer
 
 #: What the back ends of torch.distributed say when the other end of a connection is gone.
 LOST_CONTACT = (

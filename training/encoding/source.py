@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, IterableDataset, Value
 
-from latent_arguments import EncodeArguments, file_name_of
+from encoding.arguments import EncodeArguments, file_name_of
 from star_hf.data import load_audio_dataset
 
 ROWS_PER_SHARD = 500

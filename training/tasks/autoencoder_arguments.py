@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from arguments import check_keywords, group, option
-from audio_data import AudioDataArguments
-from optimization import OptimizerArguments
-from run_setup import TrainingArguments, check_loss_weights
+from engine.arguments import check_keywords, group, option
+from engine.optimization import OptimizerArguments
+from engine.run_setup import TrainingArguments, check_loss_weights
+from loaders.audio_data import AudioDataArguments
 from star_hf.autoencoder import AutoencoderStar
 from star_hf.losses import MultiResolutionSTFTLoss, MultiScaleSTFTDiscriminator
 from star_hf.regularizers import isotropic_kl, star_loss

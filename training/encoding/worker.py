@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from datasets import Features
 
-from latent_arguments import EncodeArguments, file_name_of
-from latent_encoder import ClipVersions, EqualLengthBatches, PosteriorEncoder
-from latent_processes import Progress
-from latent_source import KeyedRow, StreamSource, TableSource, kept_columns
-from latent_work import PartRecord, WorkFolder
+from encoding.arguments import EncodeArguments, file_name_of
+from encoding.encoder import ClipVersions, EqualLengthBatches, PosteriorEncoder
+from encoding.processes import Progress
+from encoding.source import KeyedRow, StreamSource, TableSource, kept_columns
+from encoding.work import PartRecord, WorkFolder
 from star_hf.audio import AudioError, read_audio
 from star_hf.data import BadFile, BadFiles, LatentShard, audio_name, audio_source
 

@@ -1,0 +1,1 @@
+"""Latents of a dataset, encoded on many processes and resumable."""

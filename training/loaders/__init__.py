@@ -1,0 +1,1 @@
+"""Where the batches of a recipe come from: audio crops, captioned audio, latents."""

@@ -1,0 +1,1 @@
+"""What is trained: autoencoders, STAR-Gen, DiT."""
