@@ -134,6 +134,15 @@ def train(side: Side, checkpointing: bool, step: str, batch: Batch) -> None:
 Variant = tuple[str, bool]  # a side's name, and whether it uses gradient checkpointing
 
 
+def variants(recipe: str) -> list[Variant]:
+    return [
+        (name, checkpointing)
+        for checkpointing in (False, True)
+        for name, side in SIDES[recipe].items()
+        if side.has_checkpointing or not checkpointing
+    ]
+
+
 def measure_times(recipe: str, setting: Setting, repeats: int) -> dict[Variant, list[float]]:
     """Compare the sides of a recipe, and time their steps in turn: median seconds of each step."""
     sides = {name: side(replace(setting, precision="float32")) for name, side in SIDES[recipe].items()}
@@ -141,12 +150,7 @@ def measure_times(recipe: str, setting: Setting, repeats: int) -> dict[Variant, 
     batch = make_batch(setting)
     for side in sides.values():
         side.setting = setting
-    seconds = {
-        (name, checkpointing): []
-        for checkpointing in (False, True)
-        for name, side in sides.items()
-        if side.has_checkpointing or not checkpointing
-    }
+    seconds: dict[Variant, list[float]] = {variant: [] for variant in variants(recipe)}
     for step in sides["ours"].steps:
         calls = [partial(train, sides[name], on, step, batch) for name, on in seconds]
         time_in_turn(calls[: len(sides)], 1, batch.waveform.device)  # the optimizers make their states
@@ -157,12 +161,11 @@ def measure_times(recipe: str, setting: Setting, repeats: int) -> dict[Variant, 
     return seconds
 
 
-def measure(recipe: str, setting: Setting, repeats: int, with_memory: bool) -> list[Result]:
+def measure(
+    recipe: str, setting: Setting, repeats: int, peaks: dict[Variant, list[int]] | None
+) -> list[Result]:
     """Results of each step, and of all of them together, without and with checkpointing."""
     seconds = measure_times(recipe, setting, repeats)
-    peaks = {}
-    if with_memory:
-        peaks = {variant: memory_in_own_process(recipe, *variant, setting) for variant in seconds}
     steps = SIDES[recipe]["ours"].steps
     rows = [slice(index, index + 1) for index in range(len(steps))]
     if len(steps) > 1:
@@ -302,8 +305,14 @@ def main(argv: list[str] | None = None) -> None:
     recipes = [*SIDES] if arguments.recipe == "both" else [arguments.recipe]
     results = []
     try:
+        # memory first: this process keeps what the timed steps took
+        peaks = {
+            recipe: {name: memory_in_own_process(recipe, *name, setting) for name in variants(recipe)}
+            for recipe in recipes
+            if not arguments.no_memory
+        }
         for recipe in recipes:
-            results += measure(recipe, setting, arguments.repeats, not arguments.no_memory)
+            results += measure(recipe, setting, arguments.repeats, peaks.get(recipe))
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(table(results))

@@ -62,6 +62,7 @@ class Player:
             lr=settings.learning_rate,
             betas=tuple(settings.betas),
             weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.settings, self.accelerator = settings, accelerator
         self.num_parameters = sum(parameter.numel() for parameter in trained)
