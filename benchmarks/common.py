@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 
 import diffusers
 import torch
@@ -50,6 +53,13 @@ def silence_advice() -> None:
     """Names about to change (weight norm, checkpointing) and conversions of precision are no benchmark's."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch|transformers")
     diffusers.utils.logging.set_verbosity_error()
+
+
+def write_results(path: Path | None, setting: dict[str, object], results: list) -> None:
+    """The numbers of a table, dataclasses, as JSON, where a file was asked for."""
+    if path is not None:
+        document = {"setting": setting, "results": [asdict(result) for result in results]}
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def machine() -> dict[str, object]:

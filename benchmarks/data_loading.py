@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ import numpy as np
 import psutil
 import soundfile
 import torch
-from common import refuse_what_is_not_positive
+from common import refuse_what_is_not_positive, write_results
 
 from star_hf.audio import convert_channels, resample
 from star_hf.data import (
@@ -285,9 +284,7 @@ def main(argv: list[str] | None = None) -> None:
             results = run(arguments, places, lambda result: print(line(result), flush=True))
         except ValueError as error:
             sys.exit(f"error: {error}")
-    if arguments.json is not None:
-        document = {"setting": setting, "results": [asdict(result) for result in results]}
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_results(arguments.json, setting, results)
 
 
 if __name__ == "__main__":

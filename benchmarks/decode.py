@@ -9,9 +9,8 @@ they are timed in turn; the table shows medians. `--tiny` shrinks the model for 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from common import (
     relative_error,
     silence_advice,
     time_in_turn,
+    write_results,
 )
 from diffusers import AutoencoderOobleck
 
@@ -145,9 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(table(results))
-    if arguments.json is not None:
-        document = {"setting": setting, "results": [asdict(result) for result in results]}
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_results(arguments.json, setting, results)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ gradients that nobody uses. `--size tiny` is for a look at the script itself.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,6 +32,7 @@ from common import (
     silence_advice,
     synchronize,
     time_in_turn,
+    write_results,
 )
 from training_sides import (
     DTYPES,
@@ -316,9 +316,7 @@ def main(argv: list[str] | None = None) -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(table(results))
-    if arguments.json is not None:
-        document = {"setting": described, "results": [asdict(result) for result in results]}
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_results(arguments.json, described, results)
 
 
 if __name__ == "__main__":

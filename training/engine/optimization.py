@@ -145,8 +145,7 @@ class AveragedWeights:
         """Write the averages as whole tensors; every process must call it."""
         tensors = {str(index): tensor.contiguous() for index, tensor in enumerate(self._whole())}
         if self.player.accelerator.is_main_process:
-            metadata = {"optimization_step": str(self.model.optimization_step)}
-            save_file(tensors, folder / self.FILE_NAME, metadata=metadata)
+            save_file(tensors, folder / self.FILE_NAME)
 
     def load(self, folder: Path, optimization_step: int) -> None:
         tensors = load_file(folder / self.FILE_NAME)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, gather_object, send_to_device
+from accelerate.utils import gather_object, send_to_device
 
 from engine.backends import Backend
 from engine.checkpoints import (
@@ -52,7 +52,9 @@ class Trainer:
         self.seen = 0
         self.guard = FiniteGuard(arguments.max_skipped_steps)
 
-        backend = Backend(accelerator, len(task.modules), task.batch_size, arguments.optimizer.max_grad_norm)
+        backend = self.backend = Backend(
+            accelerator, len(task.modules), task.batch_size, arguments.optimizer.max_grad_norm
+        )
         self.players = {
             name: Player(
                 backend.to_train(module), task.optimizers.get(name, arguments.optimizer), accelerator
@@ -124,7 +126,7 @@ class Trainer:
             with self.accelerator.accumulate(player.module):
                 output = self.task.compute(self.modules, batch, self.step)
                 total = sum(weights[loss] * value for loss, value in output.losses.items())
-                if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+                if self.backend.deepspeed:
                     # its backward pass makes the step, too
                     if not self._agree(bool(torch.isfinite(total))):
                         self.accelerator.step = 0  # the next micro-batch is the first of a step

@@ -162,7 +162,7 @@ class AutoencoderTask(Task):
             "kl_head": per_channel[:eighth].mean(),
             "kl_tail": per_channel[-eighth:].mean(),
             "nats_per_frame": per_channel.sum(),
-            "kbit/s": rate_kbps(mean, std, self.vae.config.sampling_rate / self.vae.hop_length),
+            "kbit/s": rate_kbps(mean, std, self.vae.frame_rate),
         }
 
     def validate(self, device: torch.device) -> dict[str, float]:
