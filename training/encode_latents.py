@@ -36,7 +36,7 @@ from encoding.worker import Worker
 from engine.arguments import parse_arguments
 from engine.run_log import fail, quiet_libraries
 from star_hf.data import LatentInfo, TooManyBadFiles, vae_fingerprint
-from star_hf.generation.vae_interface import latent_layout
+from star_hf.generation.vae_interface import latent_layout, posterior_kind
 from tasks.vae_loading import load_vae, resolve_export
 
 CONTINUE = "the same command goes on with what is missing"
@@ -176,6 +176,7 @@ def complete(arguments: EncodeArguments, inputs: Inputs, work: WorkFolder) -> No
         num_frames=statistics.num_frames,
         source=local.name if local.exists() else arguments.source,
         num_failures=sum(len(record.failures) for record in records),
+        posterior=posterior_kind(inputs.vae),
         **work.plan(),
     )
     work.complete(info)

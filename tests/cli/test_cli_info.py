@@ -67,6 +67,22 @@ def test_filter_bank_context_and_half_precision(run_cli, tmp_path):
     assert info["parameters"] == sum(tensor.numel() for tensor in autoencoder.state_dict().values())
 
 
+def test_bottleneck_and_what_shaped_the_latents(run_cli, tiny_autoencoder, tiny_pipeline_folder, tmp_path):
+    record = {"name": "sigma_vae", "sigma": 0.5, "losses": {"stft": 1.0, "kl": 0.1}}
+    tiny_autoencoder.with_bottleneck(
+        "sigma", sigma=0.5, latent_noise=0.001, regularizer=record
+    ).save_pretrained(tmp_path)
+    info = _info(run_cli, tmp_path)
+    assert (info["bottleneck"], info["sigma"], info["latent_noise"]) == ("sigma", 0.5, 0.001)
+    assert info["regularizer"] == record
+    lines = dict(line.split(maxsplit=1) for line in run_cli("info", tmp_path).stdout.splitlines())
+    assert lines["bottleneck"] == "sigma 0.5, decoded with noise of 0.001 std"
+    assert lines["regularizer"] == "sigma_vae, losses (kl 0.1, stft 1.0), sigma 0.5"
+    assert _info(run_cli, tiny_pipeline_folder)["bottleneck"] == "gaussian"
+    assert "bottleneck       gaussian\n" in run_cli("info", tiny_pipeline_folder).stdout
+    assert _info(run_cli, tiny_pipeline_folder / "model")["bottleneck"] is None
+
+
 def test_shards_count_once_and_variants_not_at_all(run_cli, tiny_generator, tmp_path):
     tiny_generator.save_pretrained(tmp_path, max_shard_size="20KB")
     shards = list(tmp_path.glob("*.safetensors"))

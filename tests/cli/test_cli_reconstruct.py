@@ -61,6 +61,17 @@ def test_a_vae_folder_and_diffusers_own_autoencoder(run_reconstruct, clip, tiny_
         assert result.stdout.startswith("again.wav  1.00 s  SNR ")
 
 
+@pytest.mark.parametrize(
+    "bottleneck", [{"bottleneck": "sigma", "sigma": 0.5}, {"bottleneck": "soft_normalization"}]
+)
+def test_posteriors_without_a_kl_have_no_rate(run_reconstruct, clip, tiny_autoencoder, tmp_path, bottleneck):
+    tiny_autoencoder.with_bottleneck(**bottleneck).save_pretrained(tmp_path / "vae")
+    result = run_reconstruct(clip, "-o", "again.wav", "--json", model=tmp_path / "vae")
+    (facts,) = json.loads(result.stdout)["files"]
+    assert facts["rate_kbps"] is None and facts["decoded_peak"] > 0
+    assert "kbit/s" not in run_reconstruct(clip, "-o", "more.wav", model=tmp_path / "vae").stdout
+
+
 def test_weights_that_do_not_fit_are_named(run_reconstruct, clip, tiny_pipeline_folder, tmp_path):
     from safetensors.torch import load_file, save_file
 

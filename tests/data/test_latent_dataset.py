@@ -1,6 +1,7 @@
 """Latent datasets: what is stored comes back, is sampled anew, and is normalized by its true statistics."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -111,6 +112,27 @@ def test_items_are_normalized_samples_drawn_anew_each_epoch(latents):
     everything = torch.cat([data[epoch, row]["latents"] for epoch in range(200) for row in range(3)])
     torch.testing.assert_close(everything.mean(dim=0), torch.zeros(CHANNELS), rtol=0, atol=0.03)
     torch.testing.assert_close(everything.std(dim=0), torch.ones(CHANNELS), rtol=0.03, atol=0)
+
+
+def test_items_of_a_sigma_vae_have_one_scale_of_noise_for_each_example(latents):
+    rows, info = open_latents(latents)
+    gaussian = LatentDataset(rows, info, row_captions(rows))
+    sigma = LatentDataset(rows, replace(info, posterior="sigma"), row_captions(rows))
+    (mean, std), draws = posteriors()[0], range(1500)
+
+    def noise(data, epoch):
+        restored = data[epoch, 0]["latents"] * torch.tensor(info.latents_std) + torch.tensor(
+            info.latents_mean
+        )
+        return (restored.T - mean) / std
+
+    scales = torch.stack([noise(sigma, epoch).square().mean() for epoch in draws])
+    assert float(scales.mean()) == pytest.approx(1, abs=0.2)
+    assert float(scales.square().mean() / scales.mean() ** 2) == pytest.approx(3, abs=0.7)
+    for epoch in (0, 1):
+        both = torch.stack([noise(sigma, epoch).flatten(), noise(gaussian, epoch).flatten()])
+        assert abs(float(torch.corrcoef(both)[0, 1])) > 0.99
+    assert torch.equal(sigma[3, 0]["latents"], sigma[3, 0]["latents"])
 
 
 def test_crops_are_spans_and_short_clips_stay_whole(latents):

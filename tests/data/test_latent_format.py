@@ -54,6 +54,31 @@ def test_configuration_counts_where_it_shapes_the_latents():
     assert vae_fingerprint(star(decoder_input_channels=5)) != fingerprint
 
 
+@pytest.mark.parametrize(
+    "bottleneck", [{"bottleneck": "sigma", "sigma": 0.5}, {"bottleneck": "soft_normalization"}]
+)
+def test_the_bottleneck_counts_and_what_only_decodes_or_records_does_not(bottleneck):
+    vae = star().with_bottleneck(**bottleneck)
+    fingerprint = vae_fingerprint(vae)
+    assert fingerprint != vae_fingerprint(star())
+    vae.register_to_config(latent_noise=0.1, regularizer={"name": "none"})
+    assert vae_fingerprint(vae) == fingerprint
+    if vae.normalization is None:
+        vae.register_to_config(sigma=0.6)
+    else:
+        vae.normalization.running_std.fill_(1.1)
+    assert vae_fingerprint(vae) != fingerprint
+
+
+def test_latents_of_models_from_before_there_was_a_choice_still_fit():
+    vae = star()
+    fingerprint = vae_fingerprint(vae)
+    old = {"bottleneck", "sigma", "latent_noise", "regularizer"}
+    assert old < set(vae.config)
+    vae._internal_dict = {name: value for name, value in vae.config.items() if name not in old}
+    assert vae_fingerprint(vae) == fingerprint
+
+
 def test_statistics_of_parts_add_up_and_survive_json_exactly():
     torch.manual_seed(1)
     whole, parts = LatentStatistics(3), [LatentStatistics(3), LatentStatistics(3)]
@@ -89,6 +114,24 @@ def write_dataset(folder):
     shard.add(torch.zeros(2, 3), torch.ones(2, 3), 0, {"text": "a"})
     shard.write(folder / "latents-00000.parquet")
     LatentInfo(2, 50.0, 8000, 160, [0.0] * 2, [1.0] * 2, 1, 3, "AutoencoderStar", "0" * 64, "x").save(folder)
+
+
+def test_descriptions_from_before_there_was_a_choice_of_posteriors_are_gaussian(tmp_path):
+    write_dataset(tmp_path / "latents")
+    path = tmp_path / "latents" / "latents.json"
+    values = json.loads(path.read_text())
+    del values["posterior"]
+    path.write_text(json.dumps(values))
+    assert LatentInfo.load(tmp_path / "latents").posterior == "gaussian"
+    path.write_text(json.dumps({**values, "posterior": "vq"}))
+    with pytest.raises(
+        ValueError, match="`posterior` must be one of gaussian, sigma, deterministic, not 'vq'"
+    ):
+        LatentInfo.load(tmp_path / "latents")
+    del values["frame_rate"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"missing or unknown keys: \['frame_rate'\]"):
+        LatentInfo.load(tmp_path / "latents")
 
 
 def test_a_dataset_of_the_hub_is_fetched_by_its_name(tmp_path, monkeypatch):

@@ -238,3 +238,16 @@ def test_autoencoder_star_is_a_vae(tiny_pipeline_folder):
     assert audio.shape == (2, 2, 802) and audio.isfinite().all()
     pipe.enable_vae_slicing()
     torch.testing.assert_close(pipe(generator=generators(0, 1), **kwargs).audios, audio, atol=1e-5, rtol=0)
+
+
+def test_latent_noise_of_the_vae_follows_the_generators(tiny_pipeline_folder):
+    pipe = StarGenPipeline.from_pretrained(tiny_pipeline_folder)
+    pipe.set_progress_bar_config(disable=True)
+    kwargs = {"prompt": PROMPTS[:2], "audio_length_in_s": 0.1, "num_inference_steps": 2}
+    still = pipe(generator=generators(0, 1), **kwargs).audios
+    pipe.vae.register_to_config(latent_noise=0.1)
+    noisy = pipe(generator=generators(0, 1), **kwargs).audios
+    assert not torch.allclose(noisy, still)
+    assert torch.equal(pipe(generator=generators(0, 1), **kwargs).audios, noisy)
+    alone = pipe(generator=generators(1), **{**kwargs, "prompt": PROMPTS[1:2]}).audios
+    torch.testing.assert_close(alone[0], noisy[1], atol=1e-5, rtol=0)

@@ -4,7 +4,7 @@ import diffusers
 import pytest
 import torch
 
-from star_hf.generation.vae_interface import LatentLayout, latent_layout
+from star_hf.generation.vae_interface import LatentLayout, encode_moments, latent_layout, posterior_kind
 
 SMALL = {
     "AutoencoderOobleck": {
@@ -36,6 +36,16 @@ SMALL = {
         "downsampling_ratio": 4,
         "sample_rate": 800,
     },
+    "AutoencoderSAME": {
+        "patch_size": 4,
+        "encoder_channels": 16,
+        "encoder_c_mults": [1],
+        "encoder_strides": [2],
+        "encoder_transformer_depths": [1],
+        "latent_dim": 3,
+        "dim_heads": 8,
+        "sampling_rate": 800,
+    },
 }
 
 
@@ -47,6 +57,35 @@ def test_layout_is_what_the_vae_decodes(name):
     assert (layout.latent_channels, layout.sampling_rate) == (3, 800)
     audio = vae.decode(torch.randn(1, layout.latent_channels, 8)).sample
     assert audio.shape[-1] == 8 * layout.hop_length
+
+
+@pytest.mark.parametrize("name", ["AutoencoderOobleck", "AutoencoderSAME"])
+@torch.no_grad()
+def test_moments_are_those_of_the_vaes_own_output(name):
+    # Oobleck's encoder gives as many means and scales as `encoder_hidden_size` together.
+    width = {"encoder_hidden_size": 6} if name == "AutoencoderOobleck" else {}
+    vae = getattr(diffusers, name)(**{**SMALL[name], **width}).eval()
+    audio = torch.randn(2, vae.config.audio_channels, 4 * latent_layout(vae).hop_length)
+    mean, std, kind = encode_moments(vae, audio)
+    assert mean.shape == std.shape == (2, 3, 4)
+    encoded = vae.encode(audio)
+    if name == "AutoencoderSAME":
+        assert torch.equal(mean, encoded.latents) and not std.any()
+    else:
+        assert torch.equal(mean, encoded.latent_dist.mean) and torch.equal(std, encoded.latent_dist.std)
+    assert kind == posterior_kind(vae) == ("deterministic" if name == "AutoencoderSAME" else "gaussian")
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "settings", "kind"),
+    [
+        ("gaussian", {}, "gaussian"),
+        ("sigma", {"sigma": 0.5}, "sigma"),
+        ("soft_normalization", {}, "deterministic"),
+    ],
+)
+def test_kind_of_posterior_of_autoencoder_star(tiny_autoencoder, bottleneck, settings, kind):
+    assert posterior_kind(tiny_autoencoder.with_bottleneck(bottleneck, **settings)) == kind
 
 
 def test_layout_of_autoencoder_star(tiny_autoencoder):

@@ -98,6 +98,26 @@ def test_latents_are_the_posteriors_and_their_statistics(exported_autoencoder, r
     torch.testing.assert_close(info.latents_std, statistics.std().tolist(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("bottleneck", "kind"),
+    [
+        ({"bottleneck": "sigma", "sigma": 0.5}, "sigma"),
+        ({"bottleneck": "soft_normalization"}, "deterministic"),
+    ],
+)
+def test_latents_say_how_they_are_drawn(exported_autoencoder, encode, tmp_path, bottleneck, kind):
+    vae = AutoencoderStar.from_pretrained(exported_autoencoder).with_bottleneck(**bottleneck)
+    vae.save_pretrained(tmp_path / "vae")
+    rows, info = encode("--vae", str(tmp_path / "vae"))
+    assert info.posterior == kind
+    stored, std = posteriors(rows), bottleneck.get("sigma", 0.0)
+    assert all(torch.equal(values, torch.full_like(values, std)) for _, values in stored)
+    means = torch.cat([mean for mean, _ in stored], dim=1)
+    expected = (means.var(dim=1, correction=0) + std**2).sqrt()
+    torch.testing.assert_close(info.latents_std, expected.tolist(), rtol=1e-9, atol=0)
+    assert LatentDataset(rows, info, row_captions(rows))[0]["latents"].isfinite().all()
+
+
 def test_shifted_versions_are_other_latents_of_the_same_length(encode):
     rows, info = encode("--num_shifts", "2", "--gain_db", "3")
     assert rows["version"] == [0, 1, 2] * 9 and info.settings["num_shifts"] == 2

@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from encoding.arguments import EncodeArguments
 from star_hf.autoencoder import AutoencoderStar
-from star_hf.generation.vae_interface import latent_layout
+from star_hf.generation.vae_interface import encode_moments, latent_layout
 
 T = TypeVar("T")
 SEAM_IN_S = 0.005
@@ -52,8 +52,8 @@ class PosteriorEncoder:
         batch = torch.stack(list(waveforms)).to(self.device)
         autocast = nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
         with autocast:
-            posterior = self.vae.encode(batch).latent_dist
-        return list(zip(posterior.mean.half().cpu(), posterior.std.half().cpu(), strict=True))
+            moments = encode_moments(self.vae, batch)
+        return list(zip(moments.mean.half().cpu(), moments.std.half().cpu(), strict=True))
 
 
 class ClipVersions:

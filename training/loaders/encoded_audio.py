@@ -14,6 +14,7 @@ from engine.noise import SampleNoise
 from loaders.audio_data import AudioCaptionLoader
 from loaders.generator_data import GeneratorData, LatentDataArguments, Statistics, Tokenize
 from star_hf.data import LatentStatistics, frame_mask
+from star_hf.generation.vae_interface import encode_moments, posterior_kind
 
 
 class EncodedAudio(GeneratorData):
@@ -32,6 +33,7 @@ class EncodedAudio(GeneratorData):
         statistics: Statistics | None = None,
     ) -> None:
         super().__init__(vae)
+        self.posterior = posterior_kind(vae)
         self.loader = AudioCaptionLoader(
             arguments.audio, self.layout.sampling_rate, vae.config.audio_channels, seed, say
         )
@@ -82,9 +84,10 @@ class EncodedAudio(GeneratorData):
     def latents(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         waveform, mask = batch["waveform"], frame_mask(self._num_frames(batch["num_samples"]))
         # another seed than the one that draws the noise of the flow
-        noise = SampleNoise(batch["noise_seed"] ^ 1, waveform.device).normal(
-            mask.shape[1], self.layout.latent_channels, lengths=mask.sum(dim=1)
-        )
+        source = SampleNoise(batch["noise_seed"] ^ 1, waveform.device)
+        noise = source.normal(mask.shape[1], self.layout.latent_channels, lengths=mask.sum(dim=1))
+        if self.posterior == "sigma":
+            noise = noise * source.normal(1, 1)
         latents = torch.zeros_like(noise)
         center, scale = (torch.tensor(values, device=noise.device) for values in self.statistics)
         for rows, mean, std in self._posteriors(waveform, batch["num_samples"]):
@@ -107,8 +110,8 @@ class EncodedAudio(GeneratorData):
             samples = frames * self.layout.hop_length
             clips = waveform[rows, :, :samples]
             clips = torch.nn.functional.pad(clips, (0, samples - clips.shape[-1]))
-            posterior = self.vae.encode(clips).latent_dist
-            yield rows, posterior.mean.float(), posterior.std.float()
+            moments = encode_moments(self.vae, clips)
+            yield rows, moments.mean.float(), moments.std.float()
 
     def _num_frames(self, num_samples: torch.Tensor) -> torch.Tensor:
         return -(-num_samples // self.layout.hop_length)

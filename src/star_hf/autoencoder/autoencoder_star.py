@@ -1,72 +1,34 @@
 """`AutoencoderStar`: waveform ⇄ ordered continuous latents."""
 
 import math
-import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import AutoencoderOobleck
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import AutoencoderMixin
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch.nn import functional as F
 
+from star_hf.regularizers.soft_normalization import SoftNormalization
+
+from .bottleneck import INITIAL_SCALE, make_posterior, projection_channels
+from .config_checks import check_config
 from .context import make_context
+from .conversion import ConversionMixin
 from .filterbank import make_front_end
 from .layers import _WeightNormConvolution, from_channels_last, to_channels_last
-from .loading import ExactLoadingMixin, load_exactly
+from .loading import ExactLoadingMixin
 from .oobleck import OobleckDecoder, OobleckEncoder
-from .posterior import DiagonalGaussianPosterior
+from .outputs import AutoencoderStarDecoderOutput, AutoencoderStarEncoderOutput, AutoencoderStarOutput
+from .posterior import Generators, normal_numbers
 from .shortcut import LinearShortcut
 from .tiling import map_tiles
 
 
-@dataclass
-class AutoencoderStarEncoderOutput(BaseOutput):
-    """`latent_dist`: the posterior over latents `(batch, latent_channels, frames)`."""
-
-    latent_dist: DiagonalGaussianPosterior
-
-
-@dataclass
-class AutoencoderStarDecoderOutput(BaseOutput):
-    """`sample`: the waveform `(batch, audio_channels, samples)`."""
-
-    sample: torch.Tensor
-
-
-@dataclass
-class AutoencoderStarOutput(BaseOutput):
-    """`sample`: the reconstruction, as long as the input; `latent_dist`: the posterior it was made from."""
-
-    sample: torch.Tensor
-    latent_dist: DiagonalGaussianPosterior
-
-
-def _check_config(config) -> None:
-    """Raise a ValueError that names the first argument of `AutoencoderStar` that no model can have."""
-    ratios, multiples = config.downsampling_ratios, config.channel_multiples
-    if not ratios or len(ratios) != len(multiples):
-        raise ValueError(
-            "`downsampling_ratios` and `channel_multiples` must have one entry for each stage, not "
-            f"{len(ratios)} and {len(multiples)}."
-        )
-    if min(ratios) < 2:
-        raise ValueError(f"`downsampling_ratios` must be at least 2, not {list(ratios)}.")
-    for name in ("latents_mean", "latents_std"):
-        values = config[name]
-        if values is not None and len(values) != config.decoder_input_channels:
-            raise ValueError(
-                f"`{name}` must have one number for each of {config.decoder_input_channels} latent channels, "
-                f"not {len(values)}."
-            )
-
-
-class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMixin):
-    r"""Audio autoencoder with a CNN, a bidirectional context stack and a Gaussian bottleneck (STAR-VAE).
+class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMixin):
+    r"""Audio autoencoder with a CNN, a bidirectional context stack and a bottleneck (STAR-VAE).
 
     Encoder: waveform, CNN, context, projection to (mean, scale). Decoder: latents, context, CNN. The CNN has
     the configuration, the defaults and the parameter names of diffusers' `AutoencoderOobleck`; see
@@ -93,6 +55,13 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
         num_context_layers: layers of the context stack, in the encoder and in the decoder.
         context_hidden_size: width of the context stack.
         latents_mean, latents_std: statistics of the latents over a data set, one number per channel.
+        bottleneck: `"gaussian"`, where the encoder gives mean and scale of each latent, `"sigma"`, where it
+            gives the mean and the noise is of the scale `sigma` (see `sigma_noise`), or
+            `"soft_normalization"`, where the latents are points (see `SoftNormalization`).
+        sigma: of the bottleneck `"sigma"`.
+        latent_noise: standard deviation of noise that `decode` adds in evaluation mode, in units of
+            `latents_std`, or of 1 without that; 0 for none.
+        regularizer: what shaped the latents, for the record; the model does not read it.
     """
 
     _supports_gradient_checkpointing = True
@@ -119,9 +88,13 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
         context_hidden_size: int = 512,
         latents_mean: list[float] | None = None,
         latents_std: list[float] | None = None,
+        bottleneck: str = "gaussian",
+        sigma: float | None = None,
+        latent_noise: float = 0.0,
+        regularizer: dict[str, Any] | None = None,
     ):
         super().__init__()
-        _check_config(self.config)
+        check_config(self.config)
         self.hop_length = filterbank_bands * math.prod(downsampling_ratios)
         self.sampling_rate = sampling_rate
         self.filterbank = make_front_end(
@@ -138,7 +111,7 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
             audio_channels=audio_channels * in_factor,
             downsampling_ratios=downsampling_ratios,
             channel_multiples=channel_multiples,
-            out_channels=2 * decoder_input_channels,
+            out_channels=projection_channels(bottleneck, decoder_input_channels),
             context=context(encoder_hidden_size * channel_multiples[-1]),
         )
         self.decoder = OobleckDecoder(
@@ -150,6 +123,9 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
             context=context(decoder_channels * channel_multiples[-1]),
         )
 
+        self.normalization = (
+            SoftNormalization(decoder_input_channels) if bottleneck == "soft_normalization" else None
+        )
         self.shortcut = None
         if linear_shortcut:
             if self.filterbank is None:
@@ -171,45 +147,8 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
         self._decoder_reach = math.ceil(
             self.decoder.reach + front_end_reach * filterbank_bands / self.hop_length
         )
-        self._start_with_sharp_posterior()
-
-    @torch.no_grad()
-    def _start_with_sharp_posterior(self) -> None:
-        # With a standard deviation near softplus(-3) = 0.05, not 0.7, the decoder sees the latents
-        # from the start.
-        self.encoder.conv2.bias[self.config.decoder_input_channels :] = -3.0
-
-    @classmethod
-    def from_oobleck(
-        cls,
-        pretrained: str | os.PathLike | AutoencoderOobleck,
-        context_type: str = "none",
-        *,
-        subfolder=None,
-        **config,
-    ) -> "AutoencoderStar":
-        """Take over the weights of diffusers' `AutoencoderOobleck`, such as Stable Audio Open's autoencoder.
-
-        Args:
-            pretrained: a folder, a Hub id, or the model itself.
-            context_type: context stack to add; it starts as the identity, so the outputs stay equal.
-            subfolder: folder of the autoencoder inside a pipeline, usually `"vae"`.
-            config: further arguments of `AutoencoderStar`, such as `num_context_layers`.
-
-        Raises:
-            OSError: if there is no checkpoint.
-            ValueError: if it is of another class, or has missing, unexpected or misshapen keys, all named.
-        """
-        if not isinstance(pretrained, AutoencoderOobleck):
-            load = AutoencoderOobleck.from_pretrained
-            pretrained, _ = load_exactly(AutoencoderOobleck, load, pretrained, subfolder=subfolder)
-        shared = {name: value for name, value in pretrained.config.items() if not name.startswith("_")}
-        model = cls(**shared, context_type=context_type, **config)
-        context = {name: tensor for name, tensor in model.state_dict().items() if ".context." in name}
-        model.load_state_dict({**context, **pretrained.state_dict()})
-        model = model.to(pretrained.device).eval()
-        # diffusers warns at every cast.
-        return model if model.dtype == pretrained.dtype else model.to(pretrained.dtype)
+        with torch.no_grad():
+            self.encoder.conv2.bias[decoder_input_channels:] = INITIAL_SCALE
 
     @property
     def frame_rate(self) -> float:
@@ -267,7 +206,7 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
         channels = self.config.decoder_input_channels
         features, linear = features.split([features.shape[1] - channels, channels], dim=1)
         parameters = from_channels_last(self.encoder.project(features))
-        return parameters + F.pad(linear.squeeze(2), (0, 0, 0, channels))
+        return parameters + F.pad(linear.squeeze(2), (0, 0, 0, parameters.shape[1] - channels))
 
     def _decode_features(self, features: torch.Tensor, first_frame: int = 0) -> torch.Tensor:
         if self.shortcut is None:
@@ -291,6 +230,12 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
                 self._decode_features, features, self.tile_frames, self._decoder_reach, 1, self.hop_length
             )
         return self._decode_features(features)
+
+    def _latent_noise(self, z: torch.Tensor, generator: Generators) -> torch.Tensor:
+        noise = self.config.latent_noise * normal_numbers(z, generator)(*z.shape[1:])
+        if self.config.latents_std is None:
+            return noise
+        return noise * torch.tensor(self.config.latents_std, dtype=z.dtype, device=z.device)[:, None]
 
     def _by_slice(self, function, x: torch.Tensor) -> torch.Tensor:
         if self.use_slicing and x.shape[0] > 1:
@@ -318,29 +263,38 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
                 f"`x` must be a waveform of shape (batch, {channels}, samples > 0), not {tuple(x.shape)}."
             )
         x = F.pad(x, (0, -x.shape[-1] % self.hop_length))
-        posterior = DiagonalGaussianPosterior(self._by_slice(self._encode, x))
+        parameters = self._by_slice(self._encode, x)
+        if self.normalization is not None:
+            parameters = self.normalization(parameters)
+        posterior = make_posterior(parameters, self.config.bottleneck, self.config.sigma)
         return AutoencoderStarEncoderOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     @apply_forward_hook
-    def decode(self, z: torch.Tensor, return_dict: bool = True, generator=None):
+    def decode(self, z: torch.Tensor, return_dict: bool = True, generator: Generators = None):
         """Decode latents.
 
         Args:
             z: `(batch, latent_channels, frames)`.
-            generator: accepted for the sake of diffusers' pipelines; decoding is deterministic.
+            generator: of the noise that `latent_noise` adds in evaluation mode, one for all or a list with
+                one for each member of the batch. Without that noise, decoding is deterministic.
 
         Returns:
             `AutoencoderStarDecoderOutput` with `sample` `(batch, audio_channels, frames · hop_length)`, or
             a tuple of it.
 
         Raises:
-            ValueError: if `z` has another number of dimensions or channels, or no frame.
+            ValueError: if `z` has another number of dimensions or channels, or no frame, or if there are too
+                few generators.
         """
         channels = self.config.decoder_input_channels
         if z.ndim != 3 or z.shape[1] != channels or z.shape[2] == 0:
             raise ValueError(
                 f"`z` must be latents of shape (batch, {channels}, frames > 0), not {tuple(z.shape)}."
             )
+        if self.config.latent_noise > 0 and not self.training:
+            z = z + self._latent_noise(z, generator)
+        if self.normalization is not None:
+            z = self.normalization.inverse(z)
         sample = self._by_slice(self._decode, z)
         return AutoencoderStarDecoderOutput(sample=sample) if return_dict else (sample,)
 
@@ -349,16 +303,19 @@ class AutoencoderStar(ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMix
         sample: torch.Tensor,
         sample_posterior: bool = False,
         return_dict: bool = True,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ):
         """Reconstruct `sample` `(batch, audio_channels, samples)` from a draw of the posterior or its mean.
+
+        Args:
+            generator: of the posterior's noise and then of the decoder's; see `decode`.
 
         Returns:
             `AutoencoderStarOutput`, or a tuple of the reconstruction.
         """
         posterior = self.encode(sample).latent_dist
         z = posterior.sample(generator) if sample_posterior else posterior.mode()
-        reconstruction = self.decode(z).sample[..., : sample.shape[-1]]
+        reconstruction = self.decode(z, generator=generator).sample[..., : sample.shape[-1]]
         if not return_dict:
             return (reconstruction,)
         return AutoencoderStarOutput(sample=reconstruction, latent_dist=posterior)

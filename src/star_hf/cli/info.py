@@ -123,6 +123,11 @@ def _rates(components: list[Component]) -> dict[str, Any]:
         "latent_channels": autoencoder.get("decoder_input_channels", generator.get("latent_channels")),
         "context_type": autoencoder.get("context_type"),
         "num_context_layers": autoencoder.get("num_context_layers"),
+        # Configurations that do not name one are those of Gaussian autoencoders.
+        "bottleneck": autoencoder.get("bottleneck", "gaussian") if autoencoder else None,
+        "sigma": autoencoder.get("sigma"),
+        "latent_noise": autoencoder.get("latent_noise"),
+        "regularizer": autoencoder.get("regularizer"),
     }
 
 
@@ -139,11 +144,26 @@ def _as_text(summary: dict[str, Any]) -> str:
         if summary[key] is not None:
             value = f"{summary[key]:.2f}" if isinstance(summary[key], float) else summary[key]
             rows.append((label, f"{value} {unit}".rstrip()))
+    if summary["bottleneck"] is not None:
+        sigma = "" if summary["sigma"] is None else f" {summary['sigma']:g}"
+        noise = f", decoded with noise of {summary['latent_noise']:g} std" if summary["latent_noise"] else ""
+        rows.append(("bottleneck", f"{summary['bottleneck']}{sigma}{noise}"))
+    if summary["regularizer"]:
+        rows.append(("regularizer", _record_as_text(summary["regularizer"])))
     for component in summary["components"]:
         rows.append((component["name"], f"{component['class_name']}{_weights_as_text(component)}"))
     rows.append(("total", _weights_as_text(summary).lstrip(", ") or "no safetensors"))
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def _record_as_text(record: dict[str, Any]) -> str:
+    """`name` first, then the other entries as `key value`; what is nested stands in brackets."""
+    parts = [str(record["name"])] if "name" in record else []
+    for key, value in record.items():
+        if key != "name":
+            parts.append(f"{key} ({_record_as_text(value)})" if isinstance(value, dict) else f"{key} {value}")
+    return ", ".join(parts)
 
 
 def _weights_as_text(part: dict[str, Any]) -> str:

@@ -74,6 +74,7 @@ def _reconstruct_file(autoencoder: Any, file: Path, path: Path, clock: Stopwatch
     import torch
 
     from star_hf.audio import read_audio, write_audio
+    from star_hf.generation.vae_interface import encode_moments
     from star_hf.regularizers import rate_kbps
 
     config = autoencoder.config
@@ -82,14 +83,16 @@ def _reconstruct_file(autoencoder: Any, file: Path, path: Path, clock: Stopwatch
     batch = waveform[None].to(autoencoder.device, autoencoder.dtype)
     with torch.inference_mode():
         with clock.phase("encoding"):
-            posterior = autoencoder.encode(batch).latent_dist
+            latents = encode_moments(autoencoder, batch)
         with clock.phase("decoding"):
-            decoded = autoencoder.decode(posterior.mode()).sample[0, :, : waveform.shape[1]].float().cpu()
+            decoded = autoencoder.decode(latents.mean).sample[0, :, : waveform.shape[1]].float().cpu()
     with clock.phase("writing"):
         write_audio(path, decoded, rate)
     waveform = waveform[:, : decoded.shape[1]]
     seconds = waveform.shape[1] / rate
-    frame_rate = posterior.mean.shape[-1] / seconds
+    frame_rate = latents.mean.shape[-1] / seconds
+    # Only a Gaussian posterior has a KL divergence to count.
+    has_rate = latents.kind == "gaussian"
     return {
         "input": str(file),
         "path": str(path),
@@ -97,7 +100,7 @@ def _reconstruct_file(autoencoder: Any, file: Path, path: Path, clock: Stopwatch
         "sampling_rate": rate,
         "channels": decoded.shape[0],
         "snr_db": _signal_to_noise(waveform, decoded),
-        "rate_kbps": round(float(rate_kbps(posterior.mean, posterior.std, frame_rate)), 2),
+        "rate_kbps": round(float(rate_kbps(latents.mean, latents.std, frame_rate)), 2) if has_rate else None,
         "peak": round(float(waveform.abs().max()), 4),
         "decoded_peak": round(float(decoded.abs().max()), 4),
     }
@@ -111,7 +114,8 @@ def _signal_to_noise(signal: Any, decoded: Any) -> float | None:
 
 def _as_text(facts: dict[str, Any]) -> str:
     snr = "" if facts["snr_db"] is None else f"  SNR {facts['snr_db']:.1f} dB"
+    rate = "" if facts["rate_kbps"] is None else f"  {facts['rate_kbps']:.1f} kbit/s"
     return (
-        f"{facts['path']}  {facts['seconds']:.2f} s{snr}  {facts['rate_kbps']:.1f} kbit/s  "
+        f"{facts['path']}  {facts['seconds']:.2f} s{snr}{rate}  "
         f"peak {facts['peak']:.2f} -> {facts['decoded_peak']:.2f}"
     )

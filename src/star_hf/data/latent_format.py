@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import nn
 INFO_NAME = "latents.json"
 SHARD_PATTERN = "latents-*.parquet"
 STATISTICS = ("latents_mean", "latents_std")
+POSTERIORS = ("gaussian", "sigma", "deterministic")
 ROW_FEATURES = {
     "mean": Value("binary"),
     "std": Value("binary"),
@@ -40,6 +41,9 @@ class LatentInfo:
 
     The two fingerprints tell which autoencoder made the latents and from which clips, `settings` how the
     clips were cut and varied. `num_failures` clips could not be read; `failures.json` lists them.
+
+    `posterior` tells how z is drawn from a row: `"gaussian"`, mean + std · ε; `"sigma"`, mean + s · std · ε
+    with one s ~ N(0, 1) for each example, as a σ-VAE's; `"deterministic"`, the mean, and std is 0.
     """
 
     latent_channels: int
@@ -56,6 +60,7 @@ class LatentInfo:
     dataset_fingerprint: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     num_failures: int = 0
+    posterior: str = "gaussian"
 
     def save(self, folder: Path) -> None:
         temporary = folder / f".{INFO_NAME}.tmp"
@@ -73,9 +78,16 @@ class LatentInfo:
             raise ValueError(f"{str(folder)!r} is no latent dataset: it has no {INFO_NAME}")
         values = json.loads(path.read_text(encoding="utf-8"))
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            raise ValueError(f"{str(path)!r} has missing or unknown keys: {sorted(names ^ set(values))}")
-        return cls(**values)
+        required = {field.name for field in fields(cls) if field.default is field.default_factory is MISSING}
+        wrong = (set(values) - names) | (required - set(values))
+        if wrong:
+            raise ValueError(f"{str(path)!r} has missing or unknown keys: {sorted(wrong)}")
+        info = cls(**values)
+        if info.posterior not in POSTERIORS:
+            raise ValueError(
+                f"{str(path)!r}: `posterior` must be one of {', '.join(POSTERIORS)}, not {info.posterior!r}"
+            )
+        return info
 
 
 def vae_fingerprint(vae: nn.Module) -> str:
@@ -83,9 +95,10 @@ def vae_fingerprint(vae: nn.Module) -> str:
 
     Weights and configuration of the decoder do not count, so that a decoder trained further on a frozen
     encoder keeps fitting the latents. Neither do measured statistics of the latents, which are added to the
-    configuration afterwards, the library's version, and the path that the model was loaded from.
+    configuration afterwards, noise that only decoding adds, the record of the regularizer, the library's
+    version, and the path that the model was loaded from. A Gaussian bottleneck counts as none named.
     """
-    config = {name: value for name, value in vae.config.items() if _shapes_latents(name)}
+    config = {name: value for name, value in vae.config.items() if _shapes_latents(name, value)}
     digest = hashlib.sha256(f"{type(vae).__name__} {json.dumps(config, sort_keys=True)}".encode())
     for name, tensor in sorted(vae.state_dict().items()):
         if not DECODER_MODULES.isdisjoint(name.split(".")):
@@ -95,17 +108,22 @@ def vae_fingerprint(vae: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _shapes_latents(name: str) -> bool:
+def _shapes_latents(name: str, value: Any) -> bool:
     # Oobleck's name for the width of the latents
     if name == "decoder_input_channels":
         return True
-    return name not in STATISTICS and not name.startswith(("_", "decoder_", "dec_"))
+    # Models from before there was a choice have no such entry.
+    if (name, value) in (("bottleneck", "gaussian"), ("sigma", None)):
+        return False
+    not_encoding = (*STATISTICS, "latent_noise", "regularizer")
+    return name not in not_encoding and not name.startswith(("_", "decoder_", "dec_"))
 
 
 class LatentStatistics:
     """Mean and standard deviation per channel of sampled latents z = μ + σε, over all frames, in float64.
 
-    E[z] = E[μ] and Var[z] = E[μ² + σ²] − E[μ]²: no sample needs to be drawn.
+    E[z] = E[μ] and Var[z] = E[μ² + σ²] − E[μ]²: no sample needs to be drawn. A scale s ~ N(0, 1) common to an
+    example's noise changes neither, as E[s²] = 1.
     """
 
     def __init__(self, channels: int) -> None:

@@ -15,9 +15,9 @@ from .latent_format import LatentInfo, half_matrix, normalization
 class LatentDataset(torch.utils.data.Dataset):
     """Normalized latents and captions; an item is asked for as `(epoch, index)` or `index`.
 
-    Each item samples z = mean + std · ε anew and normalizes it per channel by the statistics in `info`; every
-    choice follows from (seed, epoch, index). An item is a dict: `latents` (frames, latent_channels), `text`,
-    and `noise_seed`, an integer for the noise that training adds.
+    Each item samples z anew as `info.posterior` says and normalizes it per channel by the statistics in
+    `info`; every choice follows from (seed, epoch, index). An item is a dict: `latents` (frames,
+    latent_channels), `text`, and `noise_seed`, an integer for the noise that training adds.
 
     Args:
         rows: rows of a latent dataset (see `open_latents`), or a part of them.
@@ -63,6 +63,8 @@ class LatentDataset(torch.utils.data.Dataset):
         mean = half_matrix(row["mean"], self.info.latent_channels, start, start + frames)
         std = half_matrix(row["std"], self.info.latent_channels, start, start + frames)
         noise = torch.from_numpy(random.standard_normal(mean.shape, dtype=np.float32))
+        if self.info.posterior == "sigma":
+            noise *= random.standard_normal()
         latents = (mean + std * noise - self.mean) / self.std
         captions = self.captions[index]
         text = captions[int(random.integers(len(captions)))]

@@ -161,7 +161,7 @@ class StarGenPipeline(StarPipeline):
         mean, std = latent_statistics(self.model, self.vae, device)
         audio = latents * std + mean
         if output_type != "latent":
-            audio = self.decode_latents(audio)[..., : latent_layout(self.vae).num_samples(seconds)]
+            audio = self.decode_latents(audio, generator)[..., : latent_layout(self.vae).num_samples(seconds)]
         if output_type == "np":
             audio = audio.cpu().numpy()
         self.maybe_free_model_hooks()
@@ -266,9 +266,15 @@ class StarGenPipeline(StarPipeline):
             velocity = classifier_free_guidance(*velocity.chunk(2), self.guidance_scale)
         return velocity.transpose(1, 2)
 
-    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """Waveform `(batch, audio_channels, samples)` in float32 from the VAE's latents."""
-        return self.vae.decode(latents.to(self.vae.dtype)).sample.float()
+    def decode_latents(
+        self, latents: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> torch.Tensor:
+        """Waveform `(batch, audio_channels, samples)` in float32 from the VAE's latents.
+
+        `generator` is of the noise that a VAE with `latent_noise` in its configuration adds.
+        """
+        noise = {"generator": generator} if self.vae.config.get("latent_noise") else {}
+        return self.vae.decode(latents.to(self.vae.dtype), **noise).sample.float()
 
     def enable_vae_slicing(self) -> None:
         """Decode one waveform of the batch at a time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -50,6 +50,34 @@ def latent_layout(vae: Any) -> LatentLayout:
         if value is None:
             raise ValueError(f"`vae` of class {type(vae).__name__} has none of: {', '.join(names)}")
     return LatentLayout(latent_channels, hop_length, sampling_rate)
+
+
+class LatentMoments(NamedTuple):
+    """Mean and standard deviation `(batch, latent_channels, frames)` of latents, and how they are drawn.
+
+    `kind` is `"gaussian"`, each latent by itself, `"sigma"`, with one scale of the noise for each example as
+    in a σ-VAE, or `"deterministic"`, where `std` is 0.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    kind: str
+
+
+def encode_moments(vae: Any, waveform: torch.Tensor) -> LatentMoments:
+    """Encode `(batch, audio_channels, samples)` with any audio VAE of diffusers or AutoencoderStar."""
+    encoded = vae.encode(waveform)
+    if "latents" in encoded:
+        return LatentMoments(encoded.latents, torch.zeros_like(encoded.latents), "deterministic")
+    posterior = encoded.latent_dist
+    return LatentMoments(posterior.mean, posterior.std, getattr(posterior, "kind", "gaussian"))
+
+
+@torch.no_grad()
+def posterior_kind(vae: Any) -> str:
+    """`LatentMoments.kind` of what `vae` encodes, found out on a hop of silence."""
+    silence = torch.zeros(1, vae.config.audio_channels, latent_layout(vae).hop_length)
+    return encode_moments(vae, silence.to(vae.device, vae.dtype)).kind
 
 
 def check_vae_fits(layout: LatentLayout, config: Any) -> None:

@@ -51,6 +51,21 @@ def isotropic_kl(mean: torch.Tensor, std: torch.Tensor, beta: float) -> torch.Te
     return beta * channel_kl(mean, std).sum()
 
 
+def mean_energy(mean: torch.Tensor) -> torch.Tensor:
+    """Σ_c ½ E[μ_c²], a scalar: what the KL from N(0, 1) still trains where σ is not the encoder's to set.
+
+    A σ-VAE without it can outgrow its noise.
+
+    Args:
+        mean: `(batch, channels, frames)`.
+
+    Raises:
+        ValueError: if `mean` is not three-dimensional.
+    """
+    _check(mean, mean)
+    return 0.5 * mean.to(torch.promote_types(mean.dtype, torch.float32)).square().mean(dim=(0, 2)).sum()
+
+
 def rate_kbps(mean: torch.Tensor, std: torch.Tensor, frame_rate: float) -> torch.Tensor:
     """Rate of the latents, Σ_c KL_c / ln 2 · frame_rate / 1000, in kbit/s.
 

@@ -1,0 +1,36 @@
+"""The running standard deviation of latents: one number, the same on all processes of a training."""
+
+import torch
+from torch import distributed
+
+DECAY = 0.999
+FLOOR = 1e-4
+
+
+@torch.no_grad()
+def update_running_std(
+    running_std: torch.Tensor, values: torch.Tensor, decay: float = DECAY, floor: float = FLOOR
+) -> None:
+    """running_std ← max(decay · running_std + (1 − decay) · std(values), floor), in place.
+
+    The standard deviation is that of all values about their common mean, in float32. Where processes train
+    together it is that of all processes' values, so every one of them has to make this call.
+
+    Args:
+        running_std: one number, `(1,)`.
+        values: of any shape.
+    """
+    values = values.float()
+    variance, mean = torch.var_mean(values, correction=0)
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        moments = values.numel() * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
+        distributed.all_reduce(moments)
+        mean, square = moments[1:] / moments[0]
+        variance = (square - mean.square()).clamp(min=0)
+    updated = torch.lerp(variance.sqrt(), running_std.float(), decay)
+    running_std.copy_(updated.clamp(min=floor))
+
+
+def check_decay(decay: float) -> None:
+    if not 0 <= decay < 1:
+        raise ValueError(f"`decay` must be at least 0 and less than 1, not {decay}.")
