@@ -18,10 +18,13 @@ from star_hf.data import TooManyBadFiles, make_loader
 RATE = 8000
 
 
-def loader(cls=CropLoader, channels=2, seed=0, said=None, **options):
+def loader(cls=CropLoader, channels=2, seed=0, said=None, with_captions=None, **options):
     defaults = {"batch_size": 2, "validation_fraction": 0, "shuffle_buffer": 4, "crops": {"num_samples": 300}}
     arguments = build(AudioDataArguments, {**defaults, **options})
-    return cls(arguments, RATE, channels, seed, said.append if said is not None else lambda line: None)
+    more = {} if with_captions is None else {"with_captions": with_captions}
+    return cls(
+        arguments, RATE, channels, seed, said.append if said is not None else lambda line: None, **more
+    )
 
 
 def take(batches, count):
@@ -188,6 +191,59 @@ def test_held_out_captioned_clips_are_always_the_same(clip_sources):
         assert torch.equal(one["waveform"], two["waveform"])
         assert torch.equal(one["noise_seed"], two["noise_seed"])
         assert [f"text {round(float(clip[0, 0]) * 32) - 1}" for clip in one["waveform"]] == one["text"]
+
+
+@pytest.mark.parametrize("kind", ["files", "cached", "stream", "mix", "mixed stream"])
+def test_captions_beside_crops_do_not_change_the_crops(clip_sources, kind):
+    """The same random numbers choose the crop, its gains and its noise; the caption is of the crop's clip."""
+    options = {"source": str(clip_sources["parquet" if kind == "stream" else "files"])}
+    if "mix" in kind:
+        options = {
+            "sources": {
+                "tones": {"source": str(clip_sources["tars"]), "templates": ["the {title}", "{tags}"]},
+                "shards": {"source": str(clip_sources["parquet"])},
+            },
+            "captions": {"templates": ["a {text}"]},
+        }
+    options |= {"streaming": "stream" in kind, "cache_audio": kind == "cached", "batch_size": 5}
+    options["crops"] = {
+        "num_samples": 300,
+        "gain_db": 1,
+        "swap_channels": True,
+        "silence_db": -20,
+        "silence_retries": 2,
+    }
+    plain, positions = take(loader(**options).batches(0, 0, 1), 8)
+    captioned, same_positions = take(loader(**options, with_captions=True).batches(0, 0, 1), 8)
+    assert same(captioned, plain) and positions == same_positions
+    assert not any("text" in batch for batch in plain)
+    assert all(len(batch["text"]) == 5 for batch in captioned)
+    texts = [text for batch in captioned for text in batch["text"]]
+    # clips differ by their level, which a gain of 1 dB leaves near
+    levels = [clip[0][0] for batch in captioned for clip in batch["waveform"]]
+    for text, level in zip(texts, levels, strict=True):
+        if text[-1].isdigit():
+            number = int(text.split()[-1].lstrip("b"))
+            assert level == pytest.approx((number + 1) / 32, rel=0.13)
+    assert len(set(texts)) > 9
+    if "mix" in kind:
+        assert {text.split()[0][0] for text in texts} >= {"t", "a"}
+
+
+def test_a_clip_without_a_caption_has_the_empty_text_beside_its_crop(tmp_path):
+    lines = ["file_name,text"]
+    for name, text in (("a", "a dog"), ("b", "")):
+        soundfile.write(tmp_path / f"{name}.wav", np.full(400, 0.5 if text else 0.25), RATE)
+        lines.append(f"{name}.wav,{text}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    crops = loader(source=str(tmp_path), with_captions=True, captions={"dropout": 1.0})
+    for batch in islice(crops.batches(0, 0, 1), 3):
+        assert batch["text"] == ["a dog" if clip[0, 0] > 0.3 else "" for clip in batch["waveform"]]
+    assert (
+        len(list(loader(source=str(tmp_path), with_captions=True, validation_fraction=0.5).held_out())) == 1
+    )
+    with pytest.raises(ValueError, match="names 'label', which is not a column of"):
+        loader(source=str(tmp_path), with_captions=True, captions={"templates": ["{label}"]})
 
 
 def test_a_small_broken_dataset_is_not_lost_in_a_large_one(clip_sources, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from star_hf import MultiResolutionSTFTLoss
-from star_hf.losses import a_weighting_gain
+from star_hf.losses.weighting import a_weighting_gain, k_weighting_gain
 
 SIZES = (64, 16, 32)
 
@@ -21,10 +21,12 @@ def definition(prediction, target, loss: MultiResolutionSTFTLoss, sampling_rate:
     def magnitudes(signal, size):
         window = torch.hann_window(size).to(signal)
         spectrum = torch.stft(signal, size, size // loss.overlap, window=window, return_complex=True)
+        # Gains are in float32, as the loss keeps them.
+        frequency = torch.linspace(0, sampling_rate / 2, size // 2 + 1)
         if loss.a_weighting:
-            # In float32, as the loss keeps it.
-            gain = a_weighting_gain(torch.linspace(0, sampling_rate / 2, size // 2 + 1))
-            spectrum = spectrum * gain.to(signal)[:, None]
+            spectrum = spectrum * a_weighting_gain(frequency).to(signal)[:, None]
+        if loss.k_weighting:
+            spectrum = spectrum * k_weighting_gain(frequency, sampling_rate).to(signal)[:, None]
         return (spectrum.real**2 + spectrum.imag**2).clamp(min=1e-8).sqrt()
 
     def distance(p, t, size):
@@ -90,9 +92,31 @@ def test_weights_act_on_their_terms(weights):
     assert_equal_to_definition(*waveforms(), MultiResolutionSTFTLoss(SIZES, **weights))
 
 
-def test_hops_of_a_third_and_another_sampling_rate():
-    loss = MultiResolutionSTFTLoss((48, 12), hop_ratio=1 / 3, a_weighting=True, sampling_rate=8000)
+@pytest.mark.parametrize("curve", ["a_weighting", "k_weighting"])
+def test_hops_of_a_third_and_another_sampling_rate(curve):
+    loss = MultiResolutionSTFTLoss((48, 12), hop_ratio=1 / 3, sampling_rate=8000, **{curve: True})
     assert_equal_to_definition(*waveforms(), loss, sampling_rate=8000)
+
+
+def test_two_curves_at_once_are_refused():
+    with pytest.raises(ValueError, match="`a_weighting` and `k_weighting`"):
+        MultiResolutionSTFTLoss(SIZES, a_weighting=True, k_weighting=True)
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_mid_side_left_and_right_alike(weight):
+    """Twice the weight on the mean of sum and difference, as the defaults have it: εar-VAE's magnitudes."""
+    prediction, target = waveforms()
+    loss = MultiResolutionSTFTLoss(SIZES, sum_difference_weight=2 * weight, left_right_weight=weight)
+    mono = MultiResolutionSTFTLoss(SIZES)
+    signals = [
+        [(left + right)[:, None], (left - right)[:, None], left[:, None], right[:, None]]
+        for left, right in (prediction.unbind(1), target.unbind(1))
+    ]
+    expected = weight * sum(mono(p, t) for p, t in zip(*signals, strict=True))
+    torch.testing.assert_close(loss(prediction, target), expected)
+    if weight == 0.5:
+        torch.testing.assert_close(MultiResolutionSTFTLoss(SIZES)(prediction, target), expected)
 
 
 @pytest.mark.parametrize("samples", [33, 64, 100])

@@ -240,12 +240,30 @@ class AudioLoader:
 
 
 class CropLoader(AudioLoader):
-    """Batches of random crops: `waveform` (batch, channels, samples), `noise_seed` (batch,), `failures`."""
+    """Batches of random crops: `waveform` (batch, channels, samples), `noise_seed` (batch,), `failures`.
+
+    With `with_captions` also the list `text`, by the templates of `arguments.captions`; a clip without a
+    caption has the empty text. The crops are the same with and without.
+    """
 
     collate = staticmethod(collate_crops)
 
+    def __init__(
+        self,
+        arguments: AudioDataArguments,
+        sampling_rate: int,
+        channels: int,
+        seed: int,
+        say: Any,
+        with_captions: bool = False,
+    ) -> None:
+        self.with_captions = with_captions
+        super().__init__(arguments, sampling_rate, channels, seed, say)
+
     def reader(self, source: SourceArguments, captions: CaptionTemplates | None) -> CropReader:
-        return CropReader(self.arguments.crops, self.sampling_rate, self.channels, source.audio_column)
+        return CropReader(
+            self.arguments.crops, self.sampling_rate, self.channels, source.audio_column, captions
+        )
 
     def held_out(self) -> Iterator[torch.Tensor]:
         """The held-out clips one by one, `(1, channels, samples)`; zeros follow very short ones."""

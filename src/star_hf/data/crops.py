@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .captions import CaptionTemplates
 from .channels import CHANNEL_POLICIES, ChannelPolicy
 from .items import clip_info, clip_of, collate_common, read_span
 
@@ -52,19 +53,33 @@ class CropReader:
     """Reads one random crop, `waveform` (channels, settings.num_samples) float32, of a row's clip.
 
     The crop is at `sampling_rate`; see `ItemReader` for what it raises.
+
+    Args:
+        captions: makes a `text` beside the crop from the row's columns, empty where they hold none; the crop
+            is the same with and without.
     """
 
     def __init__(
-        self, settings: CropSettings, sampling_rate: int, channels: int, audio_column: str = "audio"
+        self,
+        settings: CropSettings,
+        sampling_rate: int,
+        channels: int,
+        audio_column: str = "audio",
+        captions: CaptionTemplates | None = None,
     ) -> None:
         self.settings = settings
         self.sampling_rate = sampling_rate
         self.channels = channels
         self.audio_column = audio_column
-        self.columns = [audio_column]
+        self.captions = captions
+        self.columns = list(dict.fromkeys([audio_column, *(captions.columns if captions else [])]))
 
     def __call__(self, row: Mapping[str, Any], random: np.random.Generator) -> dict[str, Any]:
-        return {"waveform": self.read(clip_of(row[self.audio_column]), random)}
+        item: dict[str, Any] = {"waveform": self.read(clip_of(row[self.audio_column]), random)}
+        if self.captions is not None:
+            # after the crop, which then takes the same random numbers as without
+            item["text"] = self.captions.draw(row, random)
+        return item
 
     def read(self, clip: str | bytes | torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         """Crop a path, encoded bytes, or a decoded clip `(channels, samples)`; zeros follow a short clip."""
@@ -101,5 +116,11 @@ class CropReader:
 
 
 def collate_crops(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch of crops: `waveform` (batch, channels, samples). See `collate_common` for the rest."""
-    return {"waveform": torch.stack([item["waveform"] for item in items]), **collate_common(items)}
+    """A batch of crops: `waveform` (batch, channels, samples), and the list `text` where crops have one.
+
+    See `collate_common` for the rest.
+    """
+    crops: dict[str, Any] = {"waveform": torch.stack([item["waveform"] for item in items])}
+    if "text" in items[0]:
+        crops["text"] = [item["text"] for item in items]
+    return {**crops, **collate_common(items)}

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch.nn import functional as F
 
+from .absolute_difference import mean_absolute_difference
+
 
 def hinge_discriminator_loss(real: Sequence[torch.Tensor], generated: Sequence[torch.Tensor]) -> torch.Tensor:
     r"""Discriminator's loss \(\operatorname{mean}\max(0, 1 - D(x)) + \operatorname{mean}\max(0, 1 + D(y))\).
@@ -58,7 +60,7 @@ def feature_matching_loss(
             with one tensor for each layer.
 
     Raises:
-        ValueError: if the numbers of scales or of layers differ or are zero.
+        ValueError: if the numbers of scales or of layers differ or are zero, or the shapes of two layers.
 
     Source: Larsen et al., "Autoencoding beyond pixels using a learned similarity metric" (2016), with L1.
     """
@@ -66,7 +68,7 @@ def feature_matching_loss(
     for on_real, on_generated in zip(real, generated, strict=True):
         _check_pairs("layers", on_real, on_generated)
     return _mean(
-        _mean(F.l1_loss(y, x.detach()) for x, y in zip(on_real, on_generated, strict=True))
+        _mean(mean_absolute_difference(y, x) for x, y in zip(on_real, on_generated, strict=True))
         for on_real, on_generated in zip(real, generated, strict=True)
     )
 
