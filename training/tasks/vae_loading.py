@@ -7,8 +7,10 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from engine.checkpoints import EXPORT_NAME
 from star_hf.autoencoder import AutoencoderStar
+from star_hf.lafa import AutoencoderLafa
 
 VAE_FOLDER = "vae"
+OWN_CLASSES = {own.__name__: own for own in (AutoencoderStar, AutoencoderLafa)}
 
 
 def resolve_export(source: str) -> str:
@@ -24,7 +26,7 @@ def load_vae(source: str) -> ModelMixin:
     """Load a run's export, a `from_pretrained` folder, a pipeline's folder or a Hub name, in float32.
 
     A Hub name may end in the folder of the autoencoder inside a pipeline: `user/pipeline/vae`. The class is
-    AutoencoderStar or one of diffusers' own.
+    AutoencoderStar, AutoencoderLafa or one of diffusers' own.
 
     Raises `ValueError` for anything else, and for what cannot be loaded.
     """
@@ -36,14 +38,13 @@ def load_vae(source: str) -> ModelMixin:
         resolved, _, subfolder = source.rpartition("/")
     try:
         name = AutoencoderStar.load_config(resolved, subfolder=subfolder).get("_class_name")
-        vae_class = (
-            AutoencoderStar if name == AutoencoderStar.__name__ else getattr(diffusers, str(name), None)
-        )
+        vae_class = OWN_CLASSES.get(name) or getattr(diffusers, str(name), None)
         if not (
             isinstance(vae_class, type) and issubclass(vae_class, ModelMixin) and hasattr(vae_class, "decode")
         ):
             raise ValueError(
-                f"vae {source!r} is a {name}, neither AutoencoderStar nor an autoencoder of diffusers"
+                f"vae {source!r} is a {name}, neither AutoencoderStar nor an autoencoder of diffusers or "
+                "AutoencoderLafa"
             )
         vae = vae_class.from_pretrained(resolved, subfolder=subfolder, use_safetensors=True)
     except OSError as error:

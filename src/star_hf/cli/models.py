@@ -49,10 +49,10 @@ def load_autoencoder(folder: Path, device: torch.device, dtype: torch.dtype) -> 
 
 
 def _autoencoder_class(name: str) -> Any:
-    if name == "AutoencoderStar":
-        from star_hf.autoencoder import AutoencoderStar
+    if name in ("AutoencoderStar", "AutoencoderLafa"):
+        import star_hf
 
-        return AutoencoderStar
+        return getattr(star_hf, name)
     import diffusers
 
     return getattr(diffusers, name, None) if name.startswith("Autoencoder") else None
