@@ -4,7 +4,8 @@ python training/evaluate_autoencoder.py \
     --data.source ../shared/data/esc10/train --output_dir model_cards/star-gen-esc10 \
     --vaes.star runs/esc10_autoencoder_star --vaes.isotropic runs/esc10_autoencoder_isotropic
 
-Writes `reconstruction.json` and `kl_profile.png`. The held-out clips are those of the training runs.
+Writes `reconstruction.json` and, where a posterior has a KL, `kl_profile.png`. The held-out clips are those
+of the training runs.
 """
 
 import statistics
@@ -37,7 +38,7 @@ from star_hf.data import split_for_validation
 from star_hf.evaluation import ChannelKL, LatentProfile, mel_distance, si_sdr, stft_distance
 from star_hf.evaluation.classifier import cross_validate
 from star_hf.evaluation.plots import plot_kl_profile
-from star_hf.generation.vae_interface import latent_layout
+from star_hf.generation.vae_interface import latent_layout, posterior_kind
 from tasks.vae_loading import load_vae
 
 
@@ -58,23 +59,24 @@ class AutoencoderEvaluationArguments:
 
 @dataclass
 class HeldOutResult:
-    """Per-clip metrics of one autoencoder on the held-out clips, and its latent profile."""
+    """Per-clip metrics of one autoencoder on the held-out clips, and its KL profile if there is a KL."""
 
     metrics: dict[str, list[float]]
-    profile: LatentProfile
+    profile: LatentProfile | None
 
     def to_dict(self) -> dict[str, Any]:
         summary = {
             name: {"mean": statistics.fmean(values), "std": statistics.pstdev(values), "clips": len(values)}
             for name, values in self.metrics.items()
         }
-        return {**summary, "latents": self.profile.to_dict()}
+        return {**summary, "latents": self.profile.to_dict() if self.profile else None}
 
 
 @torch.no_grad()
 def measure_held_out(vae: ModelMixin, held_out: Dataset, audio_column: str, title: str) -> HeldOutResult:
     """Reconstruct every clip from its posterior's mean and compare, each on its own."""
     metrics: dict[str, list[float]] = {"stft_distance": [], "mel_distance": [], "si_sdr": []}
+    has_kl = posterior_kind(vae) == "gaussian"
     capacity = ChannelKL()
     for name, waveform in read_clips(progress(held_out, f"{title}: held-out clips"), audio_column, vae):
         reference = waveform[None]
@@ -86,9 +88,11 @@ def measure_held_out(vae: ModelMixin, held_out: Dataset, audio_column: str, titl
                 mel_distance(prediction, reference, vae.config.sampling_rate).item()
             )
             metrics["si_sdr"].append(si_sdr(prediction, reference).item())
-            capacity.update(posterior.mean, posterior.std)
+            if has_kl:
+                capacity.update(posterior.mean, posterior.std)
     layout = latent_layout(vae)
-    return HeldOutResult(metrics, capacity.profile(layout.sampling_rate / layout.hop_length))
+    profile = capacity.profile(layout.sampling_rate / layout.hop_length) if has_kl else None
+    return HeldOutResult(metrics, profile)
 
 
 def describe(vae: ModelMixin, folder: str) -> dict[str, Any]:
@@ -140,7 +144,8 @@ def evaluate(arguments: AutoencoderEvaluationArguments, argv: list[str]) -> dict
     profiles: dict[str, LatentProfile] = {}
     for name, vae in vaes.items():
         measured = measure_held_out(vae, held_out, arguments.data.audio_column, name)
-        profiles[name] = measured.profile
+        if measured.profile is not None:
+            profiles[name] = measured.profile
         results[name] = {**describe(vae, arguments.vaes[name]), **measured.to_dict()}
         print(f"{name}: {_line(results[name])}", flush=True)
     document = {
@@ -156,7 +161,8 @@ def evaluate(arguments: AutoencoderEvaluationArguments, argv: list[str]) -> dict
     }
     if arguments.judge:
         document["ceiling"] = judge_reconstructions(clips, vaes, results)
-    plot_kl_profile(profiles, Path(arguments.output_dir) / "kl_profile.png")
+    if profiles:
+        plot_kl_profile(profiles, Path(arguments.output_dir) / "kl_profile.png")
     return document
 
 
@@ -176,6 +182,8 @@ def judge_reconstructions(clips: LabelledClips, vaes: dict[str, ModelMixin], res
 def _line(result: dict[str, Any]) -> str:
     latents = result["latents"]
     distances = [f"{key} {result[key]['mean']:.3f}" for key in ("stft_distance", "mel_distance", "si_sdr")]
+    if latents is None:
+        return ", ".join(distances)
     ratio = latents["head_tail_ratio"]
     order = "empty tail" if ratio is None else f"first/last eighth {ratio:.2f}"
     return ", ".join([*distances, f"{latents['rate_kbps']:.2f} kbit/s", order])

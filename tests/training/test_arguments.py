@@ -18,7 +18,7 @@ from engine.arguments import (
     to_yaml,
 )
 
-RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").rglob("*.yaml"))
 
 
 @dataclass
@@ -105,8 +105,14 @@ def test_recipes_hold_only_known_keys_and_what_differs(recipe):
     from train_autoencoder import AutoencoderArguments
     from train_dit import DiTArguments
     from train_generator import GeneratorArguments
+    from train_lafa import LafaArguments
 
-    kinds = {"generator": GeneratorArguments, "latents": EncodeArguments, "dit": DiTArguments}
+    kinds = {
+        "generator": GeneratorArguments,
+        "latents": EncodeArguments,
+        "dit": DiTArguments,
+        "lafa": LafaArguments,
+    }
     kind = next((kind for name, kind in kinds.items() if name in recipe.stem), AutoencoderArguments)
     arguments = parse_arguments(kind, ["--config", str(recipe)])
     if kind is not EncodeArguments:  # it would look for the folder to write

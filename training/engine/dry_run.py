@@ -52,10 +52,8 @@ def _parameters(task: Task) -> Iterator[str]:
     for name, module in [*task.modules.items(), *_helpers(task).items()]:
         yield _parameter_line(name, list(module.parameters()))
         path, inner = _unwrap(module)
-        for child_name, child in inner.named_children():
-            parameters = list(child.parameters())
-            if parameters:
-                yield _parameter_line(f"  {path}{child_name}", parameters)
+        for child_name, child in _children_with_parameters(inner):
+            yield _parameter_line(f"  {path}{child_name}", list(child.parameters()))
 
 
 def _helpers(task: Task) -> dict[str, nn.Module]:
@@ -72,12 +70,16 @@ def _helpers(task: Task) -> dict[str, nn.Module]:
 def _unwrap(module: nn.Module) -> tuple[str, nn.Module]:
     """Step into a module that only wraps another one."""
     path = ""
-    children = list(module.named_children())
-    while len(children) == 1 and not list(module.parameters(recurse=False)):
+    while len(children := _children_with_parameters(module)) == 1 and not list(
+        module.parameters(recurse=False)
+    ):
         name, module = children[0]
         path += f"{name}."
-        children = list(module.named_children())
     return path, module
+
+
+def _children_with_parameters(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
 
 
 def _parameter_line(name: str, parameters: list[nn.Parameter]) -> str:

@@ -3,36 +3,29 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from engine.arguments import check_keywords, group, option
 from engine.optimization import OptimizerArguments
 from engine.run_setup import TrainingArguments, check_loss_weights
 from loaders.audio_data import AudioDataArguments
 from star_hf.autoencoder import AutoencoderStar
-from star_hf.losses import MultiResolutionSTFTLoss, MultiScaleSTFTDiscriminator
-from star_hf.regularizers import isotropic_kl, star_loss
+from star_hf.losses import MultiResolutionSTFTLoss, MultiScaleSTFTDiscriminator, PhaseLoss
+from tasks.contradictions import refuse_contradictions
+from tasks.objective_arguments import (
+    ContrastiveArguments,
+    FlowProbeArguments,
+    LatentNoiseArguments,
+    RegressorArguments,
+    SemanticArguments,
+)
+from tasks.regularizer_arguments import RegularizerArguments
 
+RECONSTRUCTION = ("stft", "waveform", "phase", "stereo_correlation")
+REGULARIZERS = ("kl", "moments", "mean_energy")
+OBJECTIVES = ("semantic", "regressors", "contrastive", "flow_probe")
 ADVERSARIAL = ("adversarial", "feature_matching")
-LOSSES = ("stft", "waveform", "kl", *ADVERSARIAL)
-FREEZE = ("nothing", "encoder")
+LOSSES = (*RECONSTRUCTION, *REGULARIZERS, *OBJECTIVES, *ADVERSARIAL)
+FREEZE = ("nothing", "encoder", "decoder")
 DISCRIMINATOR = "discriminator"
-
-
-@dataclass
-class RegularizerArguments:
-    name: str = option("isotropic", "isotropic: one β for all channels; star: β grows over the channels")
-    beta: float = option(1e-6, "isotropic: β")
-    beta_min: float = option(1e-4, "star: β of the first channel")
-    beta_max: float = option(4e-4, "star: β of the last channel")
-    growth: str = option("gamma", "star: gamma, linear or step")
-    gamma: float = option(2.0, "star: exponent of the gamma curve")
-    warmup_steps: int = option(0, "linear warm-up of all β from 0")
-
-    def __call__(self, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-        if self.name == "isotropic":
-            return isotropic_kl(mean, std, self.beta)
-        return star_loss(mean, std, self.beta_min, self.beta_max, self.growth, self.gamma)
 
 
 @dataclass
@@ -44,6 +37,9 @@ class PosteriorNoiseArguments:
 @dataclass
 class AdversarialArguments:
     start_step: int = option(0, "from here on, every second step trains the discriminator")
+    reaches_encoder: bool = option(
+        True, "false: adversarial and feature matching gradients train the decoder alone, which decodes twice"
+    )
     discriminator: dict[str, Any] = option({}, "what differs from MultiScaleSTFTDiscriminator's defaults")
     optimizer: OptimizerArguments = group(OptimizerArguments, learning_rate=3e-4)
 
@@ -52,16 +48,26 @@ class AdversarialArguments:
 class AutoencoderArguments(TrainingArguments):
     model: dict[str, Any] = option({}, "what differs from AutoencoderStar's default configuration")
     init_from: str | None = option(
-        None, "start from these weights: a run's folder or a from_pretrained folder"
+        None,
+        "start from these weights: a run's folder or a from_pretrained folder; its bottleneck becomes the "
+        "regularizer's",
     )
-    freeze: str = option("nothing", "encoder: the latents stay as they are, only the decoder trains")
+    freeze: str = option(
+        "nothing",
+        "encoder: the latents stay as they are, only the decoder trains; decoder: its CNN stays, the encoder "
+        "and both context stacks train",
+    )
     data: AudioDataArguments = group(AudioDataArguments)
-    losses: dict[str, float] = option(
-        {"stft": 1.0, "kl": 1.0}, f"weights of {', '.join(LOSSES)}; kl's is beside the β"
-    )
+    losses: dict[str, float] = option({"stft": 1.0, "kl": 1.0}, f"weights of {', '.join(LOSSES)}")
     stft: dict[str, Any] = option({}, "what differs from MultiResolutionSTFTLoss's defaults")
+    phase: dict[str, Any] = option({}, "what differs from PhaseLoss's defaults")
     regularizer: RegularizerArguments = group(RegularizerArguments)
     posterior_noise: PosteriorNoiseArguments = group(PosteriorNoiseArguments)
+    latent_noise: LatentNoiseArguments = group(LatentNoiseArguments)
+    semantic: SemanticArguments = group(SemanticArguments)
+    regressors: RegressorArguments = group(RegressorArguments)
+    contrastive: ContrastiveArguments = group(ContrastiveArguments)
+    flow_probe: FlowProbeArguments = group(FlowProbeArguments)
     adversarial: AdversarialArguments = group(AdversarialArguments)
     report_clips: int = option(4, "held-out clips to hear and see in a report")
 
@@ -73,20 +79,17 @@ class AutoencoderArguments(TrainingArguments):
         check_loss_weights(self.losses, LOSSES)
         if not any(self.losses.values()):
             raise ValueError(f"losses needs a weight greater than 0, got {self.losses}")
-        check_keywords("model", self.model, AutoencoderStar)
+        of_regularizer = ("bottleneck", "sigma", "latent_noise", "regularizer")
+        check_keywords("model", self.model, AutoencoderStar, reserved=of_regularizer)
         check_keywords("stft", self.stft, MultiResolutionSTFTLoss)
+        check_keywords("phase", self.phase, PhaseLoss)
         check_keywords(
             "adversarial.discriminator", self.adversarial.discriminator, MultiScaleSTFTDiscriminator
         )
         self.adversarial.optimizer.check("adversarial.optimizer")
-        if self.regularizer.name not in ("isotropic", "star"):
-            raise ValueError(f"regularizer.name must be isotropic or star, got {self.regularizer.name!r}")
+        self.regularizer.check()
         if self.init_from is not None and self.model:
             raise ValueError("init_from brings its own model configuration: leave `model` empty")
         if self.freeze not in FREEZE:
-            raise ValueError(f"freeze must be {' or '.join(FREEZE)}, got {self.freeze!r}")
-        if self.freeze == "encoder" and self.losses.get("kl"):
-            raise ValueError(
-                "freeze 'encoder' leaves nothing for the KL to train: set losses.kl to 0, "
-                f"got {self.losses['kl']}"
-            )
+            raise ValueError(f"freeze must be one of {', '.join(FREEZE)}, got {self.freeze!r}")
+        refuse_contradictions(self)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,38 +17,25 @@ from engine.reports import Report, comparison_figure, kl_profile_figure
 from engine.schedules import ramp
 from engine.task import StepOutput, Task
 from loaders.audio_data import CropLoader
-from star_hf.autoencoder import AutoencoderStar
 from star_hf.evaluation.reconstruction import mel_distance, stft_distance
 from star_hf.losses import (
     MultiResolutionSTFTLoss,
     MultiScaleSTFTDiscriminator,
+    PhaseLoss,
     feature_matching_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
+    stereo_correlation_loss,
 )
-from star_hf.regularizers import channel_kl, rate_kbps
+from star_hf.regularizers import channel_kl, mean_energy, moment_loss
 from tasks.autoencoder_arguments import DISCRIMINATOR, AutoencoderArguments
-from tasks.vae_loading import resolve_export, without_path
+from tasks.autoencoder_model import freeze, load_autoencoder, regularizer_record
+from tasks.latent_metrics import latent_metrics
+from tasks.noisy_autoencoder import NoisyAutoencoder
+from tasks.objectives import make_objectives
 
 AUTOENCODER = "autoencoder"
 SHORTCUT_CROPS = 2000
-
-
-class NoisyAutoencoder(nn.Module):
-    """One forward pass for training: waveform and noise → reconstruction, mean, std."""
-
-    def __init__(self, vae: AutoencoderStar) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(
-        self, waveform: torch.Tensor, noise: SampleNoise, noise_scale: float = 1.0
-    ) -> dict[str, torch.Tensor]:
-        posterior = self.vae.encode(waveform).latent_dist
-        mean, std = posterior.mean.float(), posterior.std.float()
-        latents = mean + noise_scale * std * noise.normal(*mean.shape[1:])
-        reconstruction = self.vae.decode(latents).sample[..., : waveform.shape[-1]]
-        return {"reconstruction": reconstruction.float(), "mean": mean, "std": std}
 
 
 class AutoencoderTask(Task):
@@ -64,21 +51,40 @@ class AutoencoderTask(Task):
         self.arguments = arguments
         self.batch_size = arguments.data.batch_size
         self.vae = load_autoencoder(arguments)
+        self.shaped_before = self.vae.config.regularizer
         if arguments.gradient_checkpointing:
             self.vae.enable_gradient_checkpointing()
         config = self.vae.config
+        if config.audio_channels != 2 and arguments.losses.get("stereo_correlation"):
+            raise ValueError(
+                "losses.stereo_correlation needs a stereo model, this one has "
+                f"{config.audio_channels} channel"
+            )
         self.stft_loss = MultiResolutionSTFTLoss(**{"sampling_rate": config.sampling_rate, **arguments.stft})
+        self.phase_loss = PhaseLoss(**arguments.phase)
+        self.objectives = make_objectives(arguments, self.vae)
         self.data = CropLoader(
-            arguments.data, config.sampling_rate, config.audio_channels, arguments.seed, log.say
+            arguments.data,
+            config.sampling_rate,
+            config.audio_channels,
+            arguments.seed,
+            log.say,
+            with_captions="contrastive" in self.objectives,
         )
         self.bad_files = self.data.bad_files
         if arguments.init_from is None and self.vae.shortcut is not None:
             self._fit_shortcut(log)
-        if arguments.freeze == "encoder":
-            freeze_encoder(self.vae)
+        freeze(self.vae, arguments.freeze)
 
         self.loss_weights = dict(arguments.losses)
-        self.modules = {AUTOENCODER: NoisyAutoencoder(self.vae).train()}
+        autoencoder = NoisyAutoencoder(
+            self.vae,
+            {name: objective.module for name, objective in self.objectives.items()},
+            latent_noise=arguments.latent_noise.scale,
+            gradient_fraction=arguments.semantic.gradient_fraction,
+            adversary_reaches_encoder=arguments.adversarial.reaches_encoder,
+        )
+        self.modules = {AUTOENCODER: autoencoder.train()}
         if arguments.is_adversarial():
             settings = {"audio_channels": config.audio_channels, **arguments.adversarial.discriminator}
             self.modules[DISCRIMINATOR] = MultiScaleSTFTDiscriminator(**settings).train()
@@ -110,18 +116,44 @@ class AutoencoderTask(Task):
         noise = SampleNoise(batch["noise_seed"], waveform.device)
         if self.player(step) == DISCRIMINATOR:
             return StepOutput(self._discriminator_losses(modules, waveform, noise, step), seconds)
-        output = modules[AUTOENCODER](waveform, noise, self._noise_scale(step))
+        with_adversary = DISCRIMINATOR in self.modules and step >= self.arguments.adversarial.start_step
+        output = modules[AUTOENCODER](
+            waveform, noise, self._noise_scale(step), self._targets(batch, step), with_adversary
+        )
+        values = {
+            name: loss()
+            for name, loss in self._losses(output, waveform, step).items()
+            if self.loss_weights.get(name)
+        }
+        values |= output["losses"]
+        if with_adversary:
+            values |= self._adversarial_losses(modules[DISCRIMINATOR], output["for_adversary"], waveform)
+        return StepOutput(
+            values, seconds, self._latent_metrics(output["mean"].detach(), output["std"].detach())
+        )
+
+    @torch.no_grad()
+    def _targets(self, batch: dict[str, Any], step: int) -> dict[str, dict[str, Any]]:
+        """What each objective compares the latents with."""
+        frames = -(-batch["waveform"].shape[-1] // self.vae.hop_length)
+        return {name: objective.prepare(batch, frames, step) for name, objective in self.objectives.items()}
+
+    def _losses(
+        self, output: dict[str, Any], waveform: torch.Tensor, step: int
+    ) -> dict[str, Callable[[], torch.Tensor]]:
+        """Losses of the reconstruction and of the bottleneck, by name."""
         reconstruction, mean, std = output["reconstruction"], output["mean"], output["std"]
         regularizer = self.arguments.regularizer
-        losses = {
+        warmup = ramp(step, regularizer.warmup_steps)
+        return {
             "stft": lambda: self.stft_loss.to(waveform.device)(reconstruction, waveform),
             "waveform": lambda: nn.functional.l1_loss(reconstruction, waveform),
-            "kl": lambda: regularizer(mean, std) * ramp(step, regularizer.warmup_steps),
+            "phase": lambda: self.phase_loss.to(waveform.device)(reconstruction, waveform),
+            "stereo_correlation": lambda: stereo_correlation_loss(reconstruction, waveform),
+            "kl": lambda: regularizer.kl(mean, std, self.vae.frame_rate) * warmup,
+            "moments": lambda: moment_loss(mean, regularizer.channel_moment_weight) * warmup,
+            "mean_energy": lambda: mean_energy(mean) * warmup,
         }
-        values = {name: loss() for name, loss in losses.items() if self.loss_weights.get(name)}
-        if DISCRIMINATOR in self.modules and step >= self.arguments.adversarial.start_step:
-            values |= self._adversarial_losses(modules[DISCRIMINATOR], reconstruction, waveform)
-        return StepOutput(values, seconds, self._rate(mean.detach(), std.detach()))
 
     def _noise_scale(self, step: int) -> float:
         noise = self.arguments.posterior_noise
@@ -154,16 +186,8 @@ class AutoencoderTask(Task):
         real, generated = zip(*(logits.chunk(2) for logits in output.logits), strict=True)
         return {DISCRIMINATOR: hinge_discriminator_loss(list(real), list(generated))}
 
-    def _rate(self, mean: torch.Tensor, std: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Mean KL of the first and of the last eighth of the channels, the total, and the rate."""
-        per_channel = channel_kl(mean, std)
-        eighth = max(1, len(per_channel) // 8)
-        return {
-            "kl_head": per_channel[:eighth].mean(),
-            "kl_tail": per_channel[-eighth:].mean(),
-            "nats_per_frame": per_channel.sum(),
-            "kbit/s": rate_kbps(mean, std, self.vae.frame_rate),
-        }
+    def _latent_metrics(self, mean: torch.Tensor, std: torch.Tensor) -> dict[str, torch.Tensor]:
+        return latent_metrics(mean, std, self.vae.frame_rate, self.vae.config.bottleneck == "gaussian")
 
     def validate(self, device: torch.device) -> dict[str, float]:
         """Mean distances over the held-out clips, decoded from the posterior's mean."""
@@ -177,7 +201,7 @@ class AutoencoderTask(Task):
                 "stft_distance": stft_distance(output.sample, waveform),
                 "mel_distance": mel_distance(output.sample, waveform, self.vae.config.sampling_rate),
                 "waveform": nn.functional.l1_loss(output.sample, waveform),
-                **self._rate(mean, std),
+                **self._latent_metrics(mean, std),
             }
             clips += 1
             for name, value in values.items():
@@ -185,11 +209,12 @@ class AutoencoderTask(Task):
         return {name: value / clips for name, value in sums.items()}
 
     def report(self, device: torch.device) -> Report | None:
-        """The first held-out clips beside their reconstructions, and the KL of each channel."""
+        """The first held-out clips beside their reconstructions, and each channel's KL if there is one."""
         clips = list(itertools.islice(self.data.held_out(), self.arguments.report_clips))
         if not clips:
             return None
         rate = self.vae.config.sampling_rate
+        gaussian = self.vae.config.bottleneck == "gaussian"
         pairs, profiles, audio = [], [], {}
         for index, waveform in enumerate(clips):
             output = self.vae(waveform.to(device))
@@ -197,30 +222,22 @@ class AutoencoderTask(Task):
             pairs.append((f"clip {index}", original, reconstruction))
             audio[f"clip_{index}_original"] = (original, rate)
             audio[f"clip_{index}_reconstruction"] = (reconstruction, rate)
-            profiles.append(channel_kl(output.latent_dist.mean.float(), output.latent_dist.std.float()).cpu())
-        figures = {
-            "reconstructions": comparison_figure(pairs, rate),
-            "channel_kl": kl_profile_figure(torch.stack(profiles).mean(dim=0), self.vae.frame_rate),
-        }
+            if gaussian:
+                posterior = output.latent_dist
+                profiles.append(channel_kl(posterior.mean.float(), posterior.std.float()).cpu())
+        figures = {"reconstructions": comparison_figure(pairs, rate)}
+        if gaussian:
+            figures["channel_kl"] = kl_profile_figure(torch.stack(profiles).mean(dim=0), self.vae.frame_rate)
         return Report(audio=audio, figures=figures)
 
     def export(self, folder: Path) -> None:
+        self.vae.register_to_config(
+            regularizer=regularizer_record(self.arguments, self.shaped_before),
+            latent_noise=self.arguments.latent_noise.inference_scale,
+        )
         self.vae.save_pretrained(folder)
-
-
-def load_autoencoder(arguments: AutoencoderArguments) -> AutoencoderStar:
-    """A new model, or the one of `init_from`."""
-    if arguments.init_from is None:
-        return AutoencoderStar(**arguments.model)
-    return without_path(
-        AutoencoderStar.from_pretrained(resolve_export(arguments.init_from), use_safetensors=True)
-    )
-
-
-def freeze_encoder(vae: AutoencoderStar) -> None:
-    """Keep the latents as they are: only the decoder trains."""
-    vae.requires_grad_(False)
-    vae.decoder.requires_grad_(True)
+        # validation and reports stay deterministic
+        self.vae.register_to_config(latent_noise=0.0)
 
 
 @contextmanager
