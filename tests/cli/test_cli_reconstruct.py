@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from star_hf import AutoencoderStar, audio_info, rate_kbps, read_audio, write_audio
+from star_hf import AutoencoderLafa, AutoencoderStar, audio_info, rate_kbps, read_audio, write_audio
 
 
 @pytest.fixture
@@ -70,6 +70,16 @@ def test_posteriors_without_a_kl_have_no_rate(run_reconstruct, clip, tiny_autoen
     (facts,) = json.loads(result.stdout)["files"]
     assert facts["rate_kbps"] is None and facts["decoded_peak"] > 0
     assert "kbit/s" not in run_reconstruct(clip, "-o", "more.wav", model=tmp_path / "vae").stdout
+
+
+def test_a_lafa_folder_is_an_autoencoder_too(run_reconstruct, clip, tiny_autoencoder, tmp_path):
+    sizes = {"encoder_hidden_size": 8, "encoder_layers": 1, "channel_patch": 1}
+    sizes |= {"decoder_hidden_size": 8, "decoder_layers": 1}
+    AutoencoderLafa.from_vae(tiny_autoencoder, **sizes).save_pretrained(tmp_path / "lafa")
+    result = run_reconstruct(clip, "-o", "again.wav", "--json", model=tmp_path / "lafa")
+    assert result.code == 0, result.stderr
+    assert json.loads(result.stdout)["files"][0]["rate_kbps"] is None
+    assert audio_info("again.wav").num_frames == 8000
 
 
 def test_weights_that_do_not_fit_are_named(run_reconstruct, clip, tiny_pipeline_folder, tmp_path):

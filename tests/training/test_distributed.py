@@ -138,6 +138,17 @@ def test_two_processes_train_as_one(one, two):
     assert_same_training(one, two)
 
 
+def test_objectives_on_the_latents_train_alike_with_two_processes(options, tmp_path):
+    """The running deviations are those of all processes, the probes are exchanged as the rest."""
+    method = ["--losses", "{stft: 1.0, moments: 0.1, regressors: 1.0}"]
+    method += ["--regularizer.name", "soft_normalization", "--posterior_noise", "{}"]
+    method += ["--latent_noise.scale", "0.05"]
+    train(tmp_path / "one", 1, *options, *method, "--data.batch_size", "4")
+    train(tmp_path / "two", 2, *options, *method, "--data.batch_size", "2")
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+    assert "normalization.running_std" in weights(tmp_path / "one")
+
+
 def test_one_process_writes(two):
     main, other = (json.loads((two / f"writes_{rank}.json").read_text()) for rank in (0, 1))
     assert {"metrics.jsonl", "train.log", "run_state.json"} <= set(main)

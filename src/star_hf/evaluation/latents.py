@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .accumulation import checked_frame_rate, eighth_means, finite_or_none, head_tail_ratio
+
 
 @dataclass(frozen=True)
 class LatentProfile:
@@ -33,23 +35,19 @@ class LatentProfile:
     @property
     def eighths(self) -> tuple[float, ...]:
         """Mean KL of each eighth of the channels, first to last; of each channel if there are fewer."""
-        groups = torch.tensor(self.kl_per_channel, dtype=torch.float64).tensor_split(
-            min(8, len(self.kl_per_channel))
-        )
-        return tuple(group.mean().item() for group in groups)
+        return eighth_means(self.kl_per_channel)
 
     @property
     def head_tail_ratio(self) -> float:
         """Mean KL of the first eighth over that of the last: above 1 when the head carries more."""
-        head, tail = self.eighths[0], self.eighths[-1]
-        return head / tail if tail > 0 else math.inf
+        return head_tail_ratio(self.kl_per_channel)
 
     def to_dict(self) -> dict:
         """All of it as plain numbers, for JSON; an infinite ratio (a tail without information) is None."""
         return {
             "kl_per_channel": list(self.kl_per_channel),
             "kl_per_eighth": list(self.eighths),
-            "head_tail_ratio": self.head_tail_ratio if math.isfinite(self.head_tail_ratio) else None,
+            "head_tail_ratio": finite_or_none(self.head_tail_ratio),
             "nats_per_frame": self.nats_per_frame,
             "rate_kbps": self.rate_kbps,
             "frame_rate": self.frame_rate,
@@ -96,8 +94,5 @@ class ChannelKL:
         """
         if self.total is None:
             raise ValueError("No posterior was added: there is nothing to measure.")
-        if not (math.isfinite(frame_rate) and frame_rate > 0):
-            raise ValueError(f"`frame_rate` must be a finite number > 0, got {frame_rate!r}.")
-        return LatentProfile(
-            tuple((self.total / self.num_frames).tolist()), float(frame_rate), self.num_frames
-        )
+        per_channel = (self.total / self.num_frames).tolist()
+        return LatentProfile(tuple(per_channel), checked_frame_rate(frame_rate), self.num_frames)

@@ -1,21 +1,25 @@
-"""How close a reconstruction is to its reference: STFT distance, mel distance, SI-SDR.
+"""How close a reconstruction is to its reference: STFT distance, mel distances, SI-SDR.
 
 All take `(prediction, reference)`, in this order, and measure each clip on its own, so that a clip's value
-does not depend on what else is in the batch. The settings are those of the papers: auraloss 0.4's defaults.
+does not depend on what else is in the batch. The settings are those of the papers: auraloss 0.4's defaults,
+and for the multi-resolution mel distance those of the Descript audio codec.
 """
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from transformers.audio_utils import mel_filter_bank
 
-Reduction = Literal["mean", "none"]
+from .waveform_checks import Reduction, check_pair, check_rate, reduce_clips, refuse_clips
 
 STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # FFT size, hop, window
 MEL_FFT_SIZE, MEL_HOP, MEL_BANDS = 1024, 256, 128
+# Window (hop a quarter of it) and mel bands.
+MEL_RESOLUTIONS = ((32, 5), (64, 10), (128, 20), (256, 40), (512, 80), (1024, 160), (2048, 320))
+MEL_MAGNITUDE_FLOOR = 1e-5
 POWER_FLOOR = 1e-8
 ENERGY_FLOOR = 1e-8
 
@@ -34,12 +38,12 @@ def stft_distance(
     Raises `ValueError` or `TypeError` for waveforms of different shapes, not finite, not floating point, or
     of 1024 samples or fewer.
     """
-    _check(prediction, reference, longest_fft=max(size for size, _, _ in STFT_RESOLUTIONS))
+    check_pair(prediction, reference, longest_fft=max(size for size, _, _ in STFT_RESOLUTIONS))
     distances = [
-        _spectral_distance(_magnitude(prediction, *resolution), _magnitude(reference, *resolution))
+        _spectral_distance(magnitude(prediction, *resolution), magnitude(reference, *resolution))
         for resolution in STFT_RESOLUTIONS
     ]
-    return _reduce(torch.stack(distances).mean(dim=0), reduction)
+    return reduce_clips(torch.stack(distances).mean(dim=0), reduction)
 
 
 def mel_distance(
@@ -57,47 +61,80 @@ def mel_distance(
     `ValueError` for a rate so high that a band falls between two bins of the transform (88.2 kHz, for
     instance).
     """
-    _check(prediction, reference, longest_fft=MEL_FFT_SIZE)
-    filters = _mel_filters(sampling_rate).to(prediction.device)
-    return _reduce(
+    check_pair(prediction, reference, longest_fft=MEL_FFT_SIZE)
+    filters = mel_filters(sampling_rate, MEL_FFT_SIZE, MEL_BANDS).to(prediction.device)
+    # The logarithm of an empty band is not finite.
+    if not filters.any(dim=1).all():
+        raise ValueError(
+            f"`sampling_rate` {sampling_rate} Hz leaves some of {MEL_BANDS} mel bands without a bin of "
+            f"an FFT of {MEL_FFT_SIZE}; resample to 48000 Hz or less."
+        )
+    return reduce_clips(
         _spectral_distance(
-            filters @ _magnitude(prediction, MEL_FFT_SIZE, MEL_HOP, MEL_FFT_SIZE),
-            filters @ _magnitude(reference, MEL_FFT_SIZE, MEL_HOP, MEL_FFT_SIZE),
+            filters @ magnitude(prediction, MEL_FFT_SIZE, MEL_HOP, MEL_FFT_SIZE),
+            filters @ magnitude(reference, MEL_FFT_SIZE, MEL_HOP, MEL_FFT_SIZE),
         ),
         reduction,
     )
+
+
+def multi_resolution_mel_distance(
+    prediction: torch.Tensor, reference: torch.Tensor, sampling_rate: int, reduction: Reduction = "mean"
+) -> torch.Tensor:
+    r"""Log-mel distance over seven resolutions of waveforms `(batch, channels, samples)`; 0 for equal ones.
+
+    \(\sum_i \operatorname{mean}|\log_{10} M_i(r) - \log_{10} M_i(p)|\) for Hann windows of 32, 64, ..., 2048
+    samples at `sampling_rate` Hz, hop a quarter of them, with 5, 10, ..., 320 mel bands of magnitudes,
+    clamped at 1e-5. Symmetric in its two waveforms. Returns the mean over clips, or `(batch,)` with
+    `reduction="none"`. Source: Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN" (2023),
+    section 3.5.
+
+    Raises `ValueError` or `TypeError` as `stft_distance` does.
+    """
+    check_pair(prediction, reference, longest_fft=MEL_RESOLUTIONS[-1][0])
+    distances = []
+    for window, bands in MEL_RESOLUTIONS:
+        filters = mel_filters(sampling_rate, window, bands).to(prediction.device)
+        # A band that falls between two bins is at the floor in both.
+        levels = [
+            (filters @ magnitude(waveform, window, window // 4, window, power_floor=0.0))
+            .clamp(min=MEL_MAGNITUDE_FLOOR)
+            .log10()
+            for waveform in (prediction, reference)
+        ]
+        distances.append((levels[0] - levels[1]).abs().flatten(1).mean(dim=1))
+    return reduce_clips(torch.stack(distances).sum(dim=0), reduction)
 
 
 def si_sdr(prediction: torch.Tensor, reference: torch.Tensor, reduction: Reduction = "mean") -> torch.Tensor:
     r"""Scale-invariant signal-to-distortion ratio in dB of waveforms `(batch, channels, samples)`.
 
     With means removed and \(s = \langle p, r\rangle / \lVert r\rVert^2 \cdot r\), it is \(10 \log_{10}(\lVert
-    s\rVert^2 / \lVert s - p\rVert^2)\) per channel, averaged over channels. Returns the mean over clips, or
+    s\rVert^2 / \lVert s - p\rVert^2)\) per channel, averaged over channels. It depends on the correlation of
+    p and r alone: swapped waveforms have the same, unless one is silent. Returns the mean over clips, or
     `(batch,)` with `reduction="none"`. Source: Le Roux et al., "SDR - half-baked or well done?" (2019); equal
     to the negative of `auraloss.time.SISDRLoss`.
 
     Raises `ValueError` or `TypeError` for waveforms of different shapes, not finite or not floating point,
     and `ValueError` for a reference with a silent (constant) channel, against which no ratio is defined.
     """
-    _check(prediction, reference)
+    check_pair(prediction, reference)
     prediction, reference = (
         x.double() - x.double().mean(dim=-1, keepdim=True) for x in (prediction, reference)
     )
     energy = reference.square().sum(dim=-1, keepdim=True)  # (B, C, 1)
-    silent = (energy <= ENERGY_FLOOR).flatten(1).any(dim=1)
-    if silent.any():
-        raise ValueError(
-            f"`reference` is silent in clips {silent.nonzero().flatten().tolist()}: no SI-SDR there."
-        )
+    refuse_clips("reference", (energy <= ENERGY_FLOOR).flatten(1).any(dim=1), "silent")
     scale = (prediction * reference).sum(dim=-1, keepdim=True) / (energy + ENERGY_FLOOR)
     target = scale * reference
     distortion = (target - prediction).square().sum(dim=-1) + ENERGY_FLOOR
     ratio = 10 * torch.log10(target.square().sum(dim=-1) / distortion + ENERGY_FLOOR)
-    return _reduce(ratio.mean(dim=1).float(), reduction)
+    return reduce_clips(ratio.mean(dim=1).float(), reduction)
 
 
-def _magnitude(waveform: torch.Tensor, fft_size: int, hop: int, window_size: int) -> torch.Tensor:
-    """Clamped magnitudes (batch, channels, bins, frames)."""
+def magnitude(
+    waveform: torch.Tensor, fft_size: int, hop: int, window_size: int, power_floor: float = POWER_FLOOR
+) -> torch.Tensor:
+    """Magnitudes `(batch, channels, bins, frames)` of a centred Hann STFT, whose squares are >= the floor."""
     batch, channels, samples = waveform.shape
     spectrum = torch.stft(
         waveform.float().reshape(batch * channels, samples),
@@ -108,7 +145,7 @@ def _magnitude(waveform: torch.Tensor, fft_size: int, hop: int, window_size: int
         return_complex=True,
     )
     power = spectrum.real.square() + spectrum.imag.square()
-    return power.clamp(min=POWER_FLOOR).sqrt().reshape(batch, channels, *power.shape[1:])
+    return power.clamp(min=power_floor).sqrt().reshape(batch, channels, *power.shape[1:])
 
 
 def _spectral_distance(prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -118,53 +155,14 @@ def _spectral_distance(prediction: torch.Tensor, reference: torch.Tensor) -> tor
     return convergence + (reference.log() - prediction.log()).abs().flatten(1).mean(dim=1)
 
 
-@lru_cache(maxsize=4)
-def _mel_filters(sampling_rate: int) -> torch.Tensor:
-    if sampling_rate <= 0:
-        raise ValueError(f"`sampling_rate` must be > 0 Hz, got {sampling_rate!r}.")
-    filters = torch.from_numpy(
-        mel_filter_bank(
-            MEL_FFT_SIZE // 2 + 1,
-            MEL_BANDS,
-            0.0,
-            sampling_rate / 2,
-            sampling_rate,
-            norm="slaney",
-            mel_scale="slaney",
+@lru_cache(maxsize=16)
+def mel_filters(sampling_rate: int, fft_size: int, bands: int) -> torch.Tensor:
+    """Slaney's triangles of unit area (bands, bins)."""
+    check_rate("sampling_rate", sampling_rate)
+    with warnings.catch_warnings():
+        # Empty bands are dealt with by the metrics.
+        warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
+        filters = mel_filter_bank(
+            fft_size // 2 + 1, bands, 0.0, sampling_rate / 2, sampling_rate, norm="slaney", mel_scale="slaney"
         )
-    ).float()
-    # The logarithm of an empty band is not finite.
-    if not filters.any(dim=0).all():
-        raise ValueError(
-            f"`sampling_rate` {sampling_rate} Hz leaves some of {MEL_BANDS} mel bands without a bin of "
-            f"an FFT of {MEL_FFT_SIZE}; resample to 48000 Hz or less."
-        )
-    return filters.T.contiguous()  # (bands, bins)
-
-
-def _check(prediction: torch.Tensor, reference: torch.Tensor, longest_fft: int = 0) -> None:
-    for name, waveform in (("prediction", prediction), ("reference", reference)):
-        if not isinstance(waveform, torch.Tensor) or not waveform.is_floating_point():
-            kind = waveform.dtype if isinstance(waveform, torch.Tensor) else type(waveform).__name__
-            raise TypeError(f"`{name}` must be a floating-point tensor, got {kind}.")
-        if waveform.ndim != 3 or waveform.numel() == 0:
-            raise ValueError(f"`{name}` must be (batch, channels, samples > 0), got {tuple(waveform.shape)}.")
-        if not torch.isfinite(waveform).all():
-            raise ValueError(f"`{name}` holds NaN or infinite samples.")
-    if prediction.shape != reference.shape:
-        raise ValueError(
-            "`prediction` and `reference` must have one shape (batch, channels, samples), got "
-            f"{tuple(prediction.shape)} and {tuple(reference.shape)}."
-        )
-    # The transform reflects half a window at each end.
-    if longest_fft and prediction.shape[-1] <= longest_fft // 2:
-        raise ValueError(
-            f"`prediction` and `reference` have {prediction.shape[-1]} samples; an FFT of {longest_fft} "
-            f"needs more than {longest_fft // 2}."
-        )
-
-
-def _reduce(values: torch.Tensor, reduction: str) -> torch.Tensor:
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"`reduction` must be 'mean' or 'none', got {reduction!r}.")
-    return values.mean() if reduction == "mean" else values
+    return torch.from_numpy(filters).float().T.contiguous()
