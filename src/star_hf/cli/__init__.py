@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from star_hf import __version__
-from star_hf.cli import generate, info, reconstruct
+from star_hf.cli import audit, evaluate, generate, info, reconstruct
 
 app = typer.Typer(
     name="star-hf",
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(generate.generate)
 app.command(no_args_is_help=True)(reconstruct.reconstruct)
+app.command(no_args_is_help=True)(evaluate.evaluate)
+app.command(no_args_is_help=True)(audit.audit)
 app.command()(info.info)
 
 _debug = False
