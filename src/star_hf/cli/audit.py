@@ -75,10 +75,10 @@ def audit(
     reporter, clock = Reporter(as_json), Stopwatch()
     with fast_imports():
         from star_hf import audit as library
-        from star_hf.cli.models import _quiet_libraries
+        from star_hf.cli.models import quiet_libraries
         from star_hf.data import load_audio_dataset
 
-    _quiet_libraries()
+    quiet_libraries()
     chosen_device = choose_device(device)
     keep_freed_memory()
     settings = library.AuditSettings(

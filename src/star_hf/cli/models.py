@@ -18,7 +18,7 @@ def load_pipeline(folder: Path, device: torch.device, dtype: torch.dtype) -> Sta
         raise ValueError(f"{folder}: holds {model_class(folder)}, not a pipeline; `generate` needs one.")
     from star_hf.generation import StarGenPipeline
 
-    _quiet_libraries()
+    quiet_libraries()
     pipeline = StarGenPipeline.from_pretrained(folder, dtype=dtype).to(device)
     _prepare_for_inference(pipeline.vae)
     return pipeline
@@ -37,7 +37,7 @@ def load_autoencoder(folder: Path, device: torch.device, dtype: torch.dtype) -> 
         raise ValueError(f"{folder}: holds {class_name}, not an audio autoencoder.")
     from star_hf.autoencoder.loading import load_exactly
 
-    _quiet_libraries()
+    quiet_libraries()
     load = autoencoder_class.from_pretrained
     autoencoder: Any = load_exactly(autoencoder_class, load, folder, dtype=dtype)[0]
     for name in ("sampling_rate", "audio_channels"):
@@ -67,7 +67,7 @@ def _prepare_for_inference(autoencoder: Any) -> None:
         autoencoder.fold_weight_norm()
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Leave progress and errors to the command; what does not fit a model is raised, not logged."""
     import diffusers.utils.logging
     import transformers.utils.logging
