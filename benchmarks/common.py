@@ -46,7 +46,7 @@ def refuse_what_is_not_positive(
     for name in names:
         value = getattr(arguments, name)
         if value is not None and not value > 0:
-            parser.error(f"--{name} must be greater than 0, got {value}")
+            parser.error(f"--{name.replace('_', '-')} must be greater than 0, got {value}")
 
 
 def silence_advice() -> None:

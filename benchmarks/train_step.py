@@ -3,11 +3,12 @@
 python benchmarks/train_step.py --threads 2
 
 Stable Audio Open's recipe: a step of the autoencoder (seven STFT resolutions, KL, adversarial and feature
-matching loss) and one of the discriminator; and a step of STAR-Gen from audio: encode, flow matching. Both
-sides have the same weights, crops and noise. Their losses and gradients are compared first, then they are
-timed in turn; the table shows medians. Memory is the most that a step takes above the models themselves,
-measured in a process of its own. The plain side does what stable-audio-tools does, `--careful` spares it the
-gradients that nobody uses. `--size tiny` is for a look at the script itself.
+matching loss) and one of the discriminator; and a step of STAR-Gen from audio: encode, flow matching. A
+generator's crops are a few dozen frames, so its recipe takes more of them at a time. Both sides have the same
+weights, crops and noise. Their losses and gradients are compared first, then they are timed in turn; the
+table shows medians. Memory is the most that a step takes above the models themselves, measured in a process
+of its own. The plain side does what stable-audio-tools does, `--careful` spares it the gradients that nobody
+uses. `--size tiny` is for a look at the script itself.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Result:
     """
 
     steps: str
+    batch: int
     checkpointing: str
     plain_seconds: float
     our_seconds: float
@@ -181,6 +183,7 @@ def measure(
             results.append(
                 Result(
                     steps=" + ".join(steps[row]),
+                    batch=setting.batch,
                     checkpointing=who if checkpointing else "neither",
                     plain_seconds=taken[peer],
                     our_seconds=taken[ours],
@@ -260,11 +263,13 @@ def table(results: list[Result]) -> str:
 
     titles = ("seconds", "audio s/s", "memory")
     head = [
-        f"{'':27} {'':13} " + " ".join(f"{title:^20}" for title in titles),
-        f"{'step':27} {'checkpointing':13} " + f"{'plain':>9} {'ours':>10} " * len(titles) + "  faster",
+        f"{'':27} {'':5} {'':13} " + " ".join(f"{title:^20}" for title in titles),
+        f"{'step':27} {'batch':>5} {'checkpointing':13} "
+        + f"{'plain':>9} {'ours':>10} " * len(titles)
+        + "  faster",
     ]
     rows = [
-        f"{r.steps:27} {r.checkpointing:13} {r.plain_seconds:9.2f} {r.our_seconds:10.2f} "
+        f"{r.steps:27} {r.batch:5} {r.checkpointing:13} {r.plain_seconds:9.2f} {r.our_seconds:10.2f} "
         f"{r.plain_rate:9.3f} {r.our_rate:10.3f} {memory(r.plain_bytes)} {memory(r.our_bytes):>10} "
         f"{r.ratio:7.2f}x"
         for r in results
@@ -278,7 +283,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--recipe", choices=[*SIDES, "both"], default="both", help="what to train [both]")
     parser.add_argument("--size", choices=[*SIZES], default="full", help="of the models [full]")
-    parser.add_argument("--batch", type=int, default=1, help="clips [1]")
+    parser.add_argument("--batch", type=int, default=1, help="clips of the autoencoder's steps [1]")
+    parser.add_argument("--generator-batch", type=int, default=8, help="clips of the generator's [8]")
     parser.add_argument("--crop", type=int, default=65536, help="samples per clip, whole frames [65536]")
     parser.add_argument("--precision", choices=[*DTYPES], default="float32", help="of autocast [float32]")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="[cpu]")
@@ -292,26 +298,30 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args(argv)
-    refuse_what_is_not_positive(parser, arguments, ("batch", "crop", "repeats", "threads"))
+    refuse_what_is_not_positive(parser, arguments, ("batch", "generator_batch", "crop", "repeats", "threads"))
     if arguments.crop % HOP:
         parser.error(f"--crop must be a multiple of {HOP}, got {arguments.crop}")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
 
     silence_advice()
-    setting = Setting(arguments.size, arguments.batch, arguments.crop, arguments.precision, arguments.device)
-    described = {**vars(setting), "repeats": arguments.repeats, **machine()}
+    batches = {"autoencoder": arguments.batch, "generator": arguments.generator_batch}
+    shared = {name: getattr(arguments, name) for name in ("size", "crop", "precision", "device", "careful")}
+    settings = {
+        recipe: Setting(batch=batches[recipe], **shared)
+        for recipe in (SIDES if arguments.recipe == "both" else [arguments.recipe])
+    }
+    described = {**shared, "repeats": arguments.repeats, **machine()}
     print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
-    recipes = [*SIDES] if arguments.recipe == "both" else [arguments.recipe]
     results = []
     try:
         # memory first: this process keeps what the timed steps took
         peaks = {
             recipe: {name: memory_in_own_process(recipe, *name, setting) for name in variants(recipe)}
-            for recipe in recipes
+            for recipe, setting in settings.items()
             if not arguments.no_memory
         }
-        for recipe in recipes:
+        for recipe, setting in settings.items():
             results += measure(recipe, setting, arguments.repeats, peaks.get(recipe))
     except ValueError as error:
         sys.exit(f"error: {error}")

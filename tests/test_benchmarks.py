@@ -72,26 +72,43 @@ TINY_STEP = ["--size", "tiny", "--crop", "4096", "--repeats", "1"]
 
 
 def test_train_step_measures_each_step_with_and_without_checkpointing(train_step, tmp_path, capsys):
-    train_step.main([*TINY_STEP, "--no-memory", "--json", str(tmp_path / "result.json")])
+    options = ["--generator-batch", "2", "--no-memory", "--json", str(tmp_path / "result.json")]
+    train_step.main([*TINY_STEP, *options])
     document = json.loads((tmp_path / "result.json").read_text())
     rows = document["results"]
     both = "autoencoder + discriminator"
-    assert [(row["steps"], row["checkpointing"]) for row in rows] == [
-        ("autoencoder", "neither"),
-        ("discriminator", "neither"),
-        (both, "neither"),
-        ("autoencoder", "ours alone"),
-        ("discriminator", "ours alone"),
-        (both, "ours alone"),
-        ("generator", "neither"),
-        ("generator", "both"),
+    assert [(row["steps"], row["batch"], row["checkpointing"]) for row in rows] == [
+        ("autoencoder", 1, "neither"),
+        ("discriminator", 1, "neither"),
+        (both, 1, "neither"),
+        ("autoencoder", 1, "ours alone"),
+        ("discriminator", 1, "ours alone"),
+        (both, 1, "ours alone"),
+        ("generator", 2, "neither"),
+        ("generator", 2, "both"),
     ]
     for row in rows:
         assert row["ratio"] == pytest.approx(row["plain_seconds"] / row["our_seconds"])
-        audio = (2 if row["steps"] == both else 1) * 4096 / 44100
+        audio = (2 if row["steps"] == both else 1) * row["batch"] * 4096 / 44100
         assert row["our_rate"] == pytest.approx(audio / row["our_seconds"])
     assert rows[2]["our_seconds"] == pytest.approx(rows[0]["our_seconds"] + rows[1]["our_seconds"])
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 2 * 3 + 2 + len(rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 2 * 3 + 2 + len(rows)
+    assert lines[-1].split()[:3] == ["generator", "2", "both"]
+
+
+def test_every_choice_reaches_the_sides(train_step, monkeypatch):
+    settings = {}
+
+    def remember(recipe, setting, repeats, peaks):
+        settings[recipe] = setting
+        return []
+
+    monkeypatch.setattr(train_step, "measure", remember)
+    options = ["--precision", "bfloat16", "--careful", "--batch", "3", "--no-memory"]
+    train_step.main([*TINY_STEP, *options])
+    for recipe, batch in (("autoencoder", 3), ("generator", 8)):
+        assert settings[recipe] == train_step.Setting("tiny", batch, 4096, "bfloat16", "cpu", careful=True)
 
 
 @pytest.mark.parametrize("careful", [False, True])
@@ -184,6 +201,7 @@ def test_memory_is_measured_in_a_process_of_its_own(train_step):
     [
         (["--crop", "5000"], "--crop must be a multiple of 2048, got 5000"),
         (["--batch", "0"], "--batch must be greater than 0, got 0"),
+        (["--generator-batch", "0"], "--generator-batch must be greater than 0, got 0"),
     ],
 )
 def test_train_step_refuses_wrong_options(train_step, option, message, capsys):

@@ -9,7 +9,8 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+
+from .convolution import convolve, convolve_transposed
 
 
 def to_channels_last(x: torch.Tensor) -> torch.Tensor:
@@ -98,7 +99,7 @@ class Conv1d(_WeightNormConvolution):
         self.stride, self.padding, self.dilation = stride, padding, dilation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, self.weight(), self.bias, (1, self.stride), (0, self.padding), (1, self.dilation))
+        return convolve(x, self.weight(), self.bias, self.stride, self.padding, self.dilation)
 
 
 class ConvTranspose1d(_WeightNormConvolution):
@@ -112,7 +113,5 @@ class ConvTranspose1d(_WeightNormConvolution):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # An odd stride would come out one sample short of time · stride.
-        output_padding = (0, self.stride % 2)
-        return F.conv_transpose2d(
-            x, self.weight(), self.bias, (1, self.stride), (0, self.padding), output_padding=output_padding
-        )
+        extra = self.stride % 2
+        return convolve_transposed(x, self.weight(), self.bias, self.stride, self.padding, extra)
