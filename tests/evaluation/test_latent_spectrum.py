@@ -35,7 +35,7 @@ def test_a_power_law_over_the_rings_is_met_exactly(alpha, size):
 
 @pytest.mark.parametrize(("alpha", "expected"), [(1.0, 0.962), (2.0, 1.929)])
 def test_maps_of_a_continuous_power_law(alpha, expected):
-    """Rings are one period wide: the first mixes radius 1 with √2, which takes 4% off the slope at size 64."""
+    """Rings are one period wide: the first mixes radius 1 with √2, which takes 4% off the slope at 64."""
     spectrum = LatentSpectrum().update(power_law_map(alpha, 64, 64)).spectrum()
     assert spectrum.power[1] == pytest.approx((1 + 2 ** (-alpha / 2)) / 2)
     assert spectrum.spectral_decay == pytest.approx(expected, abs=1e-3)
