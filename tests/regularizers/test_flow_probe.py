@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from scipy.stats import truncnorm
 
 from star_hf.flow import interpolate
+from star_hf.regularizers import running_std
 from star_hf.regularizers.flow_probe import FlowProbe, truncated_logit_normal_times
 
 
@@ -280,3 +281,19 @@ def test_other_shapes_are_refused(shapes, message):
 def test_times_of_another_truncation_are_refused():
     with pytest.raises(ValueError, match="`truncation`.*1.5"):
         truncated_logit_normal_times(torch.zeros(1), 1.5)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_processes_that_train_together_share_the_std_of_all_their_latents(per_channel, monkeypatch):
+    latents, noise, normal = inputs(batch=4)
+    alone = tiny_probe(per_channel=per_channel)
+    alone(latents, noise, normal)
+    sent = []
+    monkeypatch.setattr(running_std.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(running_std.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(running_std.distributed, "all_reduce", lambda moments: sent.append(moments.clone()))
+    tiny_probe(per_channel=per_channel)(latents[1:], noise[1:], normal[1:])
+    monkeypatch.setattr(running_std.distributed, "all_reduce", lambda moments: moments.add_(sent[0]))
+    together = tiny_probe(per_channel=per_channel)
+    together(latents[:1], noise[:1], normal[:1])
+    torch.testing.assert_close(together.latent_std, alone.latent_std, rtol=1e-5, atol=0)

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..flow import flow_matching_loss, interpolate, velocity_target
+from .running_std import variance_over_processes
 
 _STD_FLOOR = 1e-4
 
@@ -60,7 +61,8 @@ class FlowProbe(nn.Module):
     signal; for centred latents it is SAME's.
 
     s is updated by each call in training mode with gradients enabled: s ← d s + (1 − d) std(z), with an
-    equal average over the first 1 / (1 − d) calls instead of SAME's start at 1.
+    equal average over the first 1 / (1 − d) calls instead of SAME's start at 1. Where processes train
+    together it is taken over all their latents.
 
     The transformer has adaptive layer norm with zero-initialized gates (DiT) and rotary positions, and takes
     any number of frames.
@@ -163,16 +165,21 @@ class FlowProbe(nn.Module):
 
     def _normalize(self, latents: torch.Tensor) -> torch.Tensor:
         """z / s; the gradient is that of division by the batch's own deviation, scaled to the same value."""
-        variance = latents.var(dim=(0, 2), correction=0)
-        if not self.per_channel:
-            variance = variance.mean(0, keepdim=True)
-        variance = variance.clamp(min=_STD_FLOOR**2)
+        variance, mean = torch.var_mean(latents, dim=(0, 2), correction=0)
         if self.training and torch.is_grad_enabled():
-            self._update(variance.detach().sqrt())
+            count = latents.shape[0] * latents.shape[2]
+            everywhere = variance_over_processes(variance.detach(), mean.detach(), count)
+            self._update(self._scale(everywhere).sqrt())
+        variance = self._scale(variance)
         # `clamp` copies: the next call's update must not reach into this call's backward pass.
         std = self.latent_std.float().clamp(min=_STD_FLOOR)
         own = (variance.detach() / variance).sqrt()
         return latents * (own / std)[:, None]
+
+    def _scale(self, variance: torch.Tensor) -> torch.Tensor:
+        """The variances `(channels,)` that latents are divided by: each channel's, or one for all."""
+        chosen = variance if self.per_channel else variance.mean(0, keepdim=True)
+        return chosen.clamp(min=_STD_FLOOR**2)
 
     @torch.no_grad()
     def _update(self, std: torch.Tensor) -> None:

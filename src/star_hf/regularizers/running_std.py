@@ -22,13 +22,24 @@ def update_running_std(
     """
     values = values.float()
     variance, mean = torch.var_mean(values, correction=0)
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        moments = values.numel() * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
-        distributed.all_reduce(moments)
-        mean, square = moments[1:] / moments[0]
-        variance = (square - mean.square()).clamp(min=0)
+    variance = variance_over_processes(variance, mean, values.numel())
     updated = torch.lerp(variance.sqrt(), running_std.float(), decay)
     running_std.copy_(updated.clamp(min=floor))
+
+
+@torch.no_grad()
+def variance_over_processes(variance: torch.Tensor, mean: torch.Tensor, count: int) -> torch.Tensor:
+    """The variance of all processes' values from that of each one's; every process has to make this call.
+
+    Args:
+        variance, mean: of this process's `count` values, of any shape, the same on every process.
+    """
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return variance
+    moments = count * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
+    distributed.all_reduce(moments)
+    mean, square = moments[1:] / moments[0]
+    return (square - mean.square()).clamp(min=0)
 
 
 def check_decay(decay: float) -> None:

@@ -8,9 +8,9 @@ class KernelAudioDistance(metric_module.SetMetric):
     """Kernel audio distance."""
 
     function = staticmethod(kernel_audio_distance)
-    description = "1000 times the unbiased squared MMD of two sets of embeddings, with a Gaussian kernel."
+    description = "100 times the unbiased squared MMD of two sets of embeddings, with a Gaussian kernel."
     citation = "Chung et al., KAD: No More FAD!, 2025 (arXiv 2502.15602)"
     options = {
         "bandwidth": "of the kernel; by default the median distance between samples of the reference.",
-        "scale": "1000 by default.",
+        "scale": "100 by default.",
     }
