@@ -18,6 +18,7 @@ from diffusers import StableAudioDiTModel, StableAudioPipeline
 from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
+from engine import publishing
 from engine.arguments import check_keywords, group, option
 from engine.noise import SampleNoise
 from engine.run_setup import TrainingArguments
@@ -26,8 +27,8 @@ from loaders.encoded_audio import EncodedAudio
 from loaders.generator_data import GeneratorData, LatentDataArguments
 from loaders.latent_data import open_data
 from star_hf.flow import flow_matching_loss
+from star_hf.generation.dit import OBJECTIVES, ConditionedDiT, make_dit, save_pipeline
 from star_hf.generation.vae_interface import latent_layout
-from tasks.dit_model import OBJECTIVES, ConditionedDiT, make_dit, save_pipeline
 from tasks.vae_loading import load_vae
 from tasks.velocity_task import ReportArguments, TimeArguments, VelocityTask
 
@@ -199,7 +200,7 @@ def window_frames(arguments: LatentDataArguments, data: GeneratorData) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_script(DiTArguments, DiTTask, argv)
+    run_script(DiTArguments, DiTTask, argv, exports=publishing.DIT)
 
 
 if __name__ == "__main__":

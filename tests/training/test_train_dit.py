@@ -23,7 +23,7 @@ def latents(exported_autoencoder, recordings, tmp_path_factory):
 @pytest.fixture(scope="module")
 def t5(tmp_path_factory):
     """A tiny T5 encoder with a tokenizer that pads on the right, as T5's does."""
-    from tasks.tokenizer import train_tokenizer
+    from star_hf.generation.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("t5")
@@ -85,7 +85,7 @@ def make_task(options):
 
 @pytest.fixture(params=["rectified_flow", "v"])
 def objective(request):
-    from tasks.dit_model import OBJECTIVES
+    from star_hf.generation.dit import OBJECTIVES
 
     return OBJECTIVES[request.param]
 

@@ -64,7 +64,7 @@ def encode(vae, source, folder):
 @pytest.fixture(scope="module")
 def qwen3(tmp_path_factory):
     """A tiny Qwen3 with a tokenizer, as a pretrained backbone has."""
-    from tasks.tokenizer import train_tokenizer
+    from star_hf.generation.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("qwen3")

@@ -22,10 +22,10 @@ from star_hf.generation import (
     merge_lora,
     save_adapter_folder,
 )
+from star_hf.generation.tokenizer import train_tokenizer
 from star_hf.generation.vae_interface import check_vae_fits, latent_layout
 from star_hf.hub import resolve_model
 from tasks.generator_arguments import FROM_LATENTS, GeneratorArguments
-from tasks.tokenizer import train_tokenizer
 from tasks.vae_loading import load_vae
 
 ADAPTER_FOLDER = "adapter"

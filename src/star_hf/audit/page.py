@@ -8,28 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .decoding import DISTANCES
+from .html_frame import figure_html, grid_html, html_page, provenance_html
 from .residuals import FLOOR_DB, REPLACEMENT_NOISE, ChannelResiduals
 from .table import table_html
 from .writing import write_text
-
-_CSS = """
-:root { color-scheme: light dark; --line: #d5d5d5; --soft: #666; --back: #fff; --text: #1d1d1f; }
-@media (prefers-color-scheme: dark) {
-  :root { --line: #3a3a3c; --soft: #a0a0a5; --back: #161618; --text: #ececee; }
-}
-body { background: var(--back); color: var(--text); font: 16px/1.5 system-ui, sans-serif;
-  max-width: 66rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 0.5rem; }
-p, figcaption { max-width: 44rem; } figcaption, .soft { color: var(--soft); font-size: 0.92rem; }
-figure { margin: 1rem 0; min-width: 0; } figure svg { width: 100%; height: auto; display: block; }
-.pair { display: grid; gap: 0 1.5rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
-.single { max-width: 40rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; } td.number { text-align: right; white-space: nowrap; }
-td small { color: var(--soft); display: block; max-width: 30rem; } li { overflow-wrap: anywhere; }
-""".strip()
 
 
 def write_page(
@@ -53,16 +35,8 @@ def write_page(
         for number, (name, maps) in enumerate((residuals or {}).items()):
             if maps is not None:
                 parts.append(_residuals(name, number, maps))
-    parts += [_bad_files(reports), _provenance(document)]
-    title = escape(f"Latent audit: {', '.join(reports)}")
-    html = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body>\n</html>\n"
-    )
-    return write_text(path, html)
+    parts += [_bad_files(reports), provenance_html(document)]
+    return write_text(path, html_page(f"Latent audit: {', '.join(reports)}", parts))
 
 
 def _introduction(document: dict[str, Any]) -> str:
@@ -97,7 +71,7 @@ def _curves(reports: dict[str, Any]) -> list[str]:
     kinds = sorted({report["latents"]["profile"]["kind"] for report in reports.values()})
     parts = ["<h2>What each channel carries</h2>"]
     for kind in kinds:
-        parts.append(_figure(pictures.profile_picture(reports, kind), _PROFILE[kind]))
+        parts.append(figure_html(pictures.profile_picture(reports, kind), _PROFILE[kind]))
     if any(report["decoder"] for report in reports.values()):
         replaced = "; ".join(
             f"{escape(name)}: {report['decoder']['replaced_by']}"
@@ -112,17 +86,17 @@ def _curves(reports: dict[str, Any]) -> list[str]:
             "<h2>Noise in the latents</h2>",
             _pair(lambda distance: pictures.noise_picture(reports, distance), _NOISE),
         ]
-    parts += ["<h2>Dimensions in use</h2>", _figure(pictures.variance_picture(reports), _VARIANCE)]
+    parts += ["<h2>Dimensions in use</h2>", figure_html(pictures.variance_picture(reports), _VARIANCE)]
     if any(report["latents"]["radial_power"] for report in reports.values()):
         parts += [
             "<h2>Spectrum of the latent map</h2>",
-            _figure(pictures.spectrum_picture(reports), _SPECTRUM),
+            figure_html(pictures.spectrum_picture(reports), _SPECTRUM),
         ]
     parts += [
         "<h2>Spread of the latents</h2>",
-        _figure(pictures.spread_picture(reports), _SPREAD),
+        figure_html(pictures.spread_picture(reports), _SPREAD),
         "<h2>Change over time</h2>",
-        _figure(pictures.smoothness_picture(reports), _SMOOTHNESS),
+        figure_html(pictures.smoothness_picture(reports), _SMOOTHNESS),
     ]
     return parts
 
@@ -142,13 +116,8 @@ def _residuals(name: str, number: int, maps: ChannelResiduals) -> str:
     return f"{heading}\n<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
-def _figure(picture: str, caption: str) -> str:
-    return f'<figure class="single">{picture}<figcaption>{caption}</figcaption></figure>'
-
-
 def _pair(picture: Callable[[str], str], caption: str) -> str:
-    figures = "".join(f"<figure>{picture(distance)}</figure>" for distance in DISTANCES)
-    return f'<div class="pair">{figures}</div><p class="soft">{caption}</p>'
+    return grid_html([picture(distance) for distance in DISTANCES], caption)
 
 
 def _notes(reports: dict[str, Any]) -> str:
@@ -175,12 +144,6 @@ def _bad_files(reports: dict[str, Any]) -> str:
         return ""
     listing = "".join(f"<li>{escape(name)}: {escape(reason)}</li>" for name, reason in bad)
     return f"<h2>Files that were left out ({len(bad)})</h2><ul>{listing}</ul>"
-
-
-def _provenance(document: dict[str, Any]) -> str:
-    facts = {**document["settings"], **document["versions"]}
-    listing = ", ".join(f"{escape(str(name))} {escape(str(value))}" for name, value in facts.items())
-    return f"<h2>Settings and versions</h2><p class='soft'>{listing}</p>"
 
 
 _PROFILE = {

@@ -1,9 +1,7 @@
-"""The curves of the audit as SVG that takes the page's text colour, so that it is read in light and dark."""
+"""The curves of the audit as SVG for its page."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,27 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from .residuals import ChannelResiduals
+from .svg import INK, STYLE, colored, one_panel, svg_text
 
-# Of middle lightness: they stand out from white and from black.
-COLORS = ("#2b8cbe", "#e08214", "#4d9f5b", "#a569bd", "#d6604d", "#8c8c8c")
-INK = "#123456"  # stands for the text colour of the page until the SVG is written
-SIZE = (5.2, 3.2)
 COLUMNS = 8
 TILE_BANDS, TILE_FRAMES = 48, 96
-_STYLE = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "legend.labelcolor": INK,
-    **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color"),
-        INK,
-    ),
-}
-
 Reports = Mapping[str, dict[str, Any]]
 
 
@@ -54,7 +35,7 @@ def profile_picture(reports: Reports, kind: str) -> str:
         axes.set(xlabel="latent channel", ylabel=label, ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    return _one_panel(draw, f"profile-{kind}", len(reports))
+    return one_panel(draw, f"profile-{kind}", len(reports))
 
 
 def truncation_picture(reports: Reports, distance: str) -> str:
@@ -69,7 +50,7 @@ def truncation_picture(reports: Reports, distance: str) -> str:
         axes.set_ylim(0, None)
         _plain_ticks(axes)
 
-    return _one_panel(draw, f"truncation-{distance}", 2 * len(reports))
+    return one_panel(draw, f"truncation-{distance}", 2 * len(reports))
 
 
 def noise_picture(reports: Reports, distance: str) -> str:
@@ -89,7 +70,7 @@ def noise_picture(reports: Reports, distance: str) -> str:
         else:
             axes.set_ylim(0, None)
 
-    return _one_panel(draw, f"noise-{distance}", len(reports))
+    return one_panel(draw, f"noise-{distance}", len(reports))
 
 
 def variance_picture(reports: Reports) -> str:
@@ -105,7 +86,7 @@ def variance_picture(reports: Reports) -> str:
             xlabel="principal components", ylabel="share of the variance", ylim=(0, 1.02), xlim=(0, None)
         )
 
-    return _one_panel(draw, "variance", len(reports))
+    return one_panel(draw, "variance", len(reports))
 
 
 def spectrum_picture(reports: Reports) -> str:
@@ -123,7 +104,7 @@ def spectrum_picture(reports: Reports) -> str:
         axes.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5])
         axes.xaxis.set_major_formatter(ScalarFormatter())
 
-    return _one_panel(draw, "spectrum", len(reports))
+    return one_panel(draw, "spectrum", len(reports))
 
 
 def spread_picture(reports: Reports) -> str:
@@ -139,7 +120,7 @@ def spread_picture(reports: Reports) -> str:
         axes.set(xlabel="latent channel", ylabel="value")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    return _one_panel(draw, "spread", 2 * len(reports))
+    return one_panel(draw, "spread", 2 * len(reports))
 
 
 def smoothness_picture(reports: Reports) -> str:
@@ -153,7 +134,7 @@ def smoothness_picture(reports: Reports) -> str:
         axes.set(xlabel="latent channel", ylabel="frame-to-frame difference", ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    return _one_panel(draw, "smoothness", len(reports))
+    return one_panel(draw, "smoothness", len(reports))
 
 
 def residual_picture(residuals: ChannelResiduals, prefix: str) -> str:
@@ -164,7 +145,7 @@ def residual_picture(residuals: ChannelResiduals, prefix: str) -> str:
     step_y, step_x = height + 8, width + 3
     mosaic = np.full((rows * step_y, columns * step_x), np.nan)
     limit = max(1.0, float(np.percentile(np.abs(residuals.maps), 99.5)))
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.7 * rows + 0.9), layout="constrained")
         axes = figure.subplots()
         for number, tile in enumerate(tiles):
@@ -179,7 +160,7 @@ def residual_picture(residuals: ChannelResiduals, prefix: str) -> str:
         axes.set_axis_off()
         bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=40)
         bar.set_label("level with the channel less level without it [dB]")
-        return _svg(figure, prefix)
+        return svg_text(figure, prefix)
 
 
 def _shrink(residual: np.ndarray) -> np.ndarray:
@@ -188,38 +169,6 @@ def _shrink(residual: np.ndarray) -> np.ndarray:
         parts = np.array_split(residual, min(size, residual.shape[axis]), axis=axis)
         residual = np.stack([part.mean(axis=axis) for part in parts], axis=axis)
     return residual
-
-
-def _one_panel(draw: Any, prefix: str, entries: int) -> str:
-    with rc_context(_STYLE):
-        height = SIZE[1] + (0.2 * entries if entries > 1 else 0)
-        figure = Figure(figsize=(SIZE[0], height), layout="constrained")
-        axes = figure.subplots()
-        draw(axes)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, color=INK)
-        if entries > 1:
-            figure.legend(
-                frameon=False, loc="outside lower center", ncols=1 if entries < 3 else 2, fontsize=9
-            )
-        return _svg(figure, prefix)
-
-
-def _svg(figure: Figure, prefix: str) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    # Several pictures share a page: each has names of its own, and takes the width that there is.
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
-    svg = svg.replace("url(#", f"url(#{prefix}-")
-    return re.sub(
-        r'(<svg[^>]*?) height="[^"]*"',
-        r"\1",
-        re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1),
-        count=1,
-    )
 
 
 def _latents(reports: Reports) -> list[tuple[str, str, dict[str, Any]]]:
@@ -235,8 +184,7 @@ def _decoders(reports: Reports) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def _colored(reports: Reports) -> list[tuple[tuple[str, dict[str, Any]], str]]:
-    colors = [COLORS[index % len(COLORS)] for index in range(len(reports))]
-    return list(zip(reports.items(), colors, strict=True))
+    return list(zip(reports.items(), colored(reports).values(), strict=True))
 
 
 def _plain_ticks(axes: Axes) -> None:

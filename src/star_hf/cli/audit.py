@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from star_hf.cli import options
+from star_hf.cli import options, sources
+from star_hf.cli.command_line import command_line
 from star_hf.cli.console import Reporter, Stopwatch
 from star_hf.cli.runtime import choose_device, fast_imports, keep_freed_memory
-from star_hf.hub import EMBEDDED_NAME, resolve_model
 
 PAGE, DOCUMENT = "index.html", "audit.json"
 DEFAULT_LABEL, DEFAULT_FOLD = "label", "fold"
 
 
 def audit(
-    dataset: Annotated[
-        str, typer.Argument(metavar="DATASET", help="Folder, tar, Parquet file or Hub name of a data set.")
-    ],
-    vaes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vae",
-            help="Folder or Hub id of an autoencoder, or name=folder; several give one comparison.",
-            show_default="embedded checkpoint",
-        ),
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("audit"),
+    vaes: sources.Autoencoders,
+    dataset: sources.DataSet,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the report.", file_okay=False)
+    ] = Path("audit"),
     split: Annotated[str, typer.Option("--split", help="Of the data set.")] = "train",
     audio_column: Annotated[str, typer.Option("--audio-column", help="Of the data set.")] = "audio",
     label_column: Annotated[
@@ -71,7 +65,8 @@ def audit(
     as_json: options.Json = False,
 ) -> None:
     """Measure the latents and decoders of audio autoencoders: a page and JSON in one folder."""
-    sources = _named_sources(vaes)
+    sources.check_dataset(dataset)
+    named = sources.name_autoencoders(vaes)
     reporter, clock = Reporter(as_json), Stopwatch()
     with fast_imports():
         from star_hf import audit as library
@@ -91,13 +86,15 @@ def audit(
         seed=seed,
     )
     with clock.phase("opening"):
-        folders = {name: library.inspect_codec(resolve_model(source)) for name, source in sources.items()}
+        folders = sources.inspect_autoencoders(named)
         rows: Any = load_audio_dataset(dataset, split, audio_column=audio_column)
         labels = _labels(rows, label_column, fold_column)
     output.mkdir(parents=True, exist_ok=True)
     clips = library.ClipReader(rows, audio_column, max_seconds, piece_seconds)
     metric_rate = library.common_rate([folder.sampling_rate for folder in folders.values()])
-    run = library.describe_run(settings, dataset=dataset, split=split, num_rows=len(rows))
+    run = library.describe_run(
+        settings, command=command_line(sys.argv[1:]), dataset=dataset, split=split, num_rows=len(rows)
+    )
 
     results: dict[str, Any] = {}
     for name, folder in folders.items():
@@ -127,28 +124,6 @@ def audit(
     reporter.note(str(clock))
     reporter.result(str(output / PAGE))
     reporter.document({"page": str(output / PAGE), **document, "time": clock.rounded()})
-
-
-def _named_sources(vaes: list[str] | None) -> dict[str, str | None]:
-    """Autoencoders by name; of two of one name the later is numbered."""
-    if not vaes:
-        return {EMBEDDED_NAME: None}
-    sources: dict[str, str | None] = {}
-    for entry in vaes:
-        name, equals, source = entry.partition("=")
-        if not equals or Path(entry).exists():
-            name, source = Path(entry).name or entry, entry
-        if not name or not source:
-            raise typer.BadParameter(
-                f"'{entry}' is not a folder, a Hub id or name=folder.", param_hint="--vae"
-            )
-        if name in sources and equals:
-            raise typer.BadParameter(f"two autoencoders have the name '{name}'.", param_hint="--vae")
-        number, numbered = 2, name
-        while numbered in sources:
-            numbered, number = f"{name} {number}", number + 1
-        sources[numbered] = source
-    return sources
 
 
 def _labels(rows: Any, label_column: str | None, fold_column: str | None) -> Any:

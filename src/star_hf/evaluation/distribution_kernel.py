@@ -29,9 +29,9 @@ def kernel_audio_distance(
 
     \(k(x, y) = \exp(-\lVert x - y\rVert^2 / 2\sigma^2)\) with `bandwidth` σ, by default the median distance
     between samples of the reference (`median_distance`), so that the score of two models on one reference has
-    one meaning. The scale is that of the authors' kadtk and only makes numbers readable. kadtk 1.1.0 takes the
-    bandwidth from the evaluated set, later versions from the reference as here: for the former's value pass
-    `bandwidth=median_distance(prediction)`. May be slightly negative for equal distributions.
+    one meaning. The scale is that of the authors' kadtk and only makes numbers readable. kadtk 1.1.0 takes
+    the bandwidth from the evaluated set, later versions from the reference as here: for the former's value
+    pass `bandwidth=median_distance(prediction)`. May be slightly negative for equal distributions.
     Source: Chung et al., "KAD: No More FAD!" (2025).
 
     Raises `ValueError` for sets that are not `(samples >= 2, dimensions)`, not finite or of different

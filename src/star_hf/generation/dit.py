@@ -17,7 +17,7 @@ from diffusers import (
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import nn
 
-from star_hf.flow import interpolate, rotate, v_target, velocity_target
+from ..flow import interpolate, rotate, v_target, velocity_target
 
 NUM_TIMESTEPS = 1000
 #: Times nearer to the ends have no finite noise level.

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from tasks.tokenizer import END, train_tokenizer
+from star_hf.generation.tokenizer import END, train_tokenizer
 
 CAPTIONS = ["a dog barking", "rain falling", "the bark of a dog", "a rooster crowing"]
 
