@@ -34,6 +34,7 @@ from encoding.source import StreamSource, TableSource, column_features, dataset_
 from encoding.work import WorkFolder, total_statistics, write_file
 from encoding.worker import Worker
 from engine.arguments import parse_arguments
+from engine.publishing import LATENTS, check_hub, publish
 from engine.run_log import fail, quiet_libraries
 from star_hf.data import LatentInfo, TooManyBadFiles, vae_fingerprint
 from star_hf.generation.vae_interface import latent_layout, posterior_kind
@@ -73,6 +74,7 @@ def encode(arguments: EncodeArguments) -> LatentInfo | None:
         if arguments.dry_run:
             describe(arguments, opened[0].source, opened[0].vae, plan, work)
             return False
+        check_hub(arguments, LATENTS)
         if work.settle(plan, arguments.overwrite):
             print(f"output_dir {str(work.output)!r} is complete already", flush=True)
             return False
@@ -87,6 +89,7 @@ def encode(arguments: EncodeArguments) -> LatentInfo | None:
     print(f"{info.num_rows} rows, {info.num_frames} frames in {work.output}", flush=True)
     if arguments.write_statistics_to_vae:
         write_statistics(statistics_target(arguments), info)
+    publish(arguments, work.output)
     return info
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine import publishing
 from engine.noise import SampleNoise
 from engine.script import run_script
 from loaders.latent_data import open_data
@@ -98,7 +99,7 @@ class GeneratorTask(VelocityTask):
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_script(GeneratorArguments, GeneratorTask, argv)
+    run_script(GeneratorArguments, GeneratorTask, argv, exports=publishing.GENERATOR)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import soundfile
 import yaml
 
 import compare_regularizers
-from comparison import execution, page, recipes, verdict
+from comparison import page, recipes, verdict
 from comparison.metrics import METRICS
+from study import execution, runs
 
 DOCS = Path(__file__).parents[2] / "docs" / "regularizers"
 
@@ -208,7 +209,7 @@ def test_what_is_finished_is_not_repeated(compared, options, monkeypatch, capsys
     monkeypatch.setattr(
         execution.Trainings, "_run_script", lambda self, run: pytest.fail(f"{run.name} again")
     )
-    monkeypatch.setattr("comparison.results.measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("study.held_out.measure", lambda *_: pytest.fail("measured again"))
     before = (compared / "comparison.json").read_text()
     compare_regularizers.main(options("--only", "star"))
     assert "star: already trained, 3 steps" in capsys.readouterr().out
@@ -270,7 +271,7 @@ def test_a_stopped_comparison_goes_on_from_its_checkpoint(
     stopper.join()
     assert stopped.value.code == 130
     assert "stopped; the same command continues" in capsys.readouterr().err
-    step = recipes.Run("control", recipe_folder / "control.yaml", log.parent).state()["step"]
+    step = runs.Run("control", recipe_folder / "control.yaml", log.parent).state()["step"]
     assert 0 < step < 3000
     assert f"stopped at step {step};" in log.read_text()
     assert not (tmp_path / "docs").exists()

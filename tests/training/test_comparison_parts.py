@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from comparison.execution import Trainings
 from comparison.extras import TeacherSettings, make_captions, make_teacher
-from comparison.measure import designed_noise, measure
 from comparison.metrics import METRICS
-from comparison.recipes import CONTROL, ROOT, make_run, method_recipes, needs
+from comparison.recipes import CONTROL, make_run, method_recipes, needs
 from comparison.verdict import moved, number, sentence, thresholds
 from star_hf import AutoencoderStar
 from star_hf.data import load_audio_dataset
 from star_hf.evaluation import LatentCovariance, stft_distance
+from study.execution import Trainings
+from study.measure import designed_noise, measure
+from study.runs import ROOT
 
 RECIPES = ROOT / "training" / "recipes" / "regularizers"
 

@@ -1,32 +1,20 @@
-"""The comparison's pictures. Grey text on no background, so that they read on light and on dark pages."""
+"""The comparison's pictures."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from comparison.metrics import METRICS
 from comparison.recipes import CONTROL
-from star_hf.evaluation.plots import COLORS, save_figure
+from star_hf.evaluation.plots import save_figure
+from study.pictures import PALETTE, STYLE, finish_axes
 
-GREY = "#7a7a7a"
-POINT, REFERENCE = "#2f8fc4", COLORS[1]
+POINT, REFERENCE = PALETTE[:2]
 COLUMNS = 4
-STYLE = {
-    name: GREY
-    for name in (
-        "text.color",
-        "axes.labelcolor",
-        "axes.edgecolor",
-        "xtick.color",
-        "ytick.color",
-        "grid.color",
-    )
-} | {"axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none"}
 
 
 def plot_comparison(document: Mapping[str, Any], path: Path) -> Path:
@@ -50,7 +38,7 @@ def plot_comparison(document: Mapping[str, Any], path: Path) -> Path:
             axes.plot(list(places.values()), list(places), "o", color=POINT, markersize=4.5)
             arrow = {"less": " (less is better)", "more": " (more is better)", None: ""}[metric.better]
             axes.set_title(metric.label + arrow, fontsize=9)
-            _finish(axes)
+            finish_axes(axes)
         for axes in list(grid.flat)[len(METRICS) :]:
             axes.set_axis_off()
         grid[0, 0].set_yticks(range(len(names)), names)
@@ -72,11 +60,5 @@ def plot_rate_distortion(sweep: Mapping[str, Any], path: Path) -> Path:
             axes.xaxis.set_major_formatter(ScalarFormatter())
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set(xlabel="measured rate [kbit/s]; ticks at the targets", ylabel=METRICS[key].title)
-            _finish(axes)
+            finish_axes(axes)
         return save_figure(figure, path)
-
-
-def _finish(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
-    axes.tick_params(labelsize=8)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-NOISE_SCALES = (0.1, 0.3)
+from study.measure import NOISE_SCALES
 
 
 @dataclass(frozen=True)

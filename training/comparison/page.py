@@ -1,21 +1,26 @@
 """docs/regularizers.md, rendered from the JSON beside it and from nothing else."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, UndefinedError
-
 from comparison.figures import plot_comparison, plot_rate_distortion
 from comparison.metrics import METRICS
 from comparison.recipes import CONTROL
-from comparison.verdict import moved, number, sentence
-from render_card import FILTERS
+from comparison.verdict import moved, sentence
+from study.pages import (
+    ARROWS,
+    check_text,
+    markdown_table,
+    naming_the_folder,
+    number,
+    read_document,
+    render_template,
+    write_text,
+)
 
 COMPARISON_NAME, SWEEP_NAME = "comparison.json", "rate_sweep.json"
 TEMPLATE = Path(__file__).with_name("template.md")
-ARROWS = {"less": " ↓", "more": " ↑", None: ""}
 
 
 def render_page(folder: Path) -> str:
@@ -24,11 +29,7 @@ def render_page(folder: Path) -> str:
     Raises `ValueError` for a missing or incomplete file.
     """
     document, sweep = _read(folder / COMPARISON_NAME), _read_if_there(folder / SWEEP_NAME)
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False
-    )
-    environment.filters.update(settings_list=_settings, machine=FILTERS["machine"])
-    try:
+    with naming_the_folder(folder):
         values = {
             **document,
             "document": document,
@@ -42,9 +43,7 @@ def render_page(folder: Path) -> str:
             "folder": folder.name,
             **_verdicts(document),
         }
-        return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(values)
-    except (UndefinedError, KeyError) as error:
-        raise ValueError(f"the measurements in {str(folder)!r} are incomplete: {error}") from error
+        return render_template(TEMPLATE, values)
 
 
 def write_page(folder: Path) -> Path:
@@ -54,27 +53,12 @@ def write_page(folder: Path) -> Path:
     sweep = _read_if_there(folder / SWEEP_NAME)
     if sweep is not None:
         plot_rate_distortion(sweep, folder / "rate_sweep.png")
-    target = folder.with_suffix(".md")
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(target)
-    return target
+    return write_text(folder.with_suffix(".md"), page)
 
 
 def check_page(folder: Path) -> None:
     """Raise `ValueError` with the first line of the page that its JSON does not render to."""
-    page = folder.with_suffix(".md")
-    if not page.is_file():
-        raise ValueError(f"{str(page)!r} is missing: render it first")
-    written, rendered = page.read_text(encoding="utf-8").splitlines(), render_page(folder).splitlines()
-    length = max(len(written), len(rendered))
-    padded = ([*lines, *[""] * (length - len(lines))] for lines in (written, rendered))
-    for line, (own, expected) in enumerate(zip(*padded, strict=True), start=1):
-        if own != expected:
-            raise ValueError(
-                f"{str(page)!r}, line {line}, is not what its JSON renders to: {own!r} instead of "
-                f"{expected!r}"
-            )
+    check_text(folder.with_suffix(".md"), lambda: render_page(folder))
 
 
 def _verdicts(document: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -98,7 +82,7 @@ def _comparison_table(document: Mapping[str, Any]) -> str:
     cells = [[title, *_numbers(result["metrics"]), f"{result['minutes']:.1f}"] for title, result in rows]
     limits = document["thresholds"]
     cells.append(["*threshold*", *(number(limits[key], 2) for key in METRICS), ""])
-    return _table(header, cells)
+    return markdown_table(header, cells)
 
 
 def _sweep_table(sweep: Mapping[str, Any]) -> str:
@@ -117,12 +101,7 @@ def _sweep_table(sweep: Mapping[str, Any]) -> str:
         ]
         for point in sweep["points"]
     ]
-    return _table(header, cells)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+    return markdown_table(header, cells)
 
 
 def _numbers(metrics: Mapping[str, Any]) -> list[str]:
@@ -140,15 +119,8 @@ def _floors() -> str:
     return ", ".join([*(f"{share:.0%} of the control's value" for share in sorted(shares)), *absolute])
 
 
-def _settings(values: Mapping[str, Any]) -> str:
-    shown = [f"`{key}: {json.dumps(value, ensure_ascii=False)}`" for key, value in values.items()]
-    return "<br>".join(shown) or "nothing"
-
-
 def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise ValueError(f"{str(file)!r} is missing: run the comparison first")
-    return json.loads(file.read_text(encoding="utf-8"))
+    return read_document(file, "run the comparison first")
 
 
 def _read_if_there(file: Path) -> dict[str, Any] | None:

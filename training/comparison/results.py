@@ -1,98 +1,17 @@
-"""From finished runs to the page's JSON: each is measured once, and its numbers are kept in its folder."""
+"""From finished runs to the page's JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
-from datasets import Dataset
-
-from comparison.measure import measure
-from comparison.metrics import NOISE_SCALES
-from comparison.recipes import CONTROL, Run
+from comparison.recipes import CONTROL
 from comparison.verdict import thresholds
-from engine.arguments import build, read_recipe
 from engine.run_log import METRICS_NAME
-from loaders.audio_arguments import AudioDataArguments
-from measurement import provenance, run_arguments, write_json
-from star_hf.data import load_audio_dataset, split_for_validation
-from tasks.vae_loading import load_vae
+from measurement import provenance
+from study.held_out import MEASURED_NAME, HeldOut, measured
+from study.runs import Run
 
-MEASURED_NAME = "measured.json"
 SCRIPT = "compare_regularizers.py"
-
-
-class HeldOut:
-    """The clips that Phase I, and with it every run, holds out."""
-
-    def __init__(self, phase1: Run) -> None:
-        recipe = read_recipe(phase1.recipe)
-        values = recipe.get("data", {})
-        if "data.source" in phase1.changes:
-            values = {**values, "source": phase1.changes["data.source"]}
-        data = self.data = build(AudioDataArguments, values, "data")
-        self.mixed_precision = recipe.get("mixed_precision")
-        self.audio_column = data.audio_column
-        self.rule = (data.validation_fraction, data.validation_key or data.audio_column)
-        if not data.validation_fraction > 0:
-            raise ValueError(
-                "data.validation_fraction is 0 in Phase I's recipe: there is nothing to measure on"
-            )
-        self._split: tuple[Dataset, Dataset] | None = None
-
-    def split(self) -> tuple[Dataset, Dataset]:
-        """Clips to train on, and clips held out."""
-        if self._split is None:
-            data = self.data
-            dataset = load_audio_dataset(data.source, data.split, audio_column=data.audio_column)
-            training, held_out = split_for_validation(dataset, self.rule[0], key_column=self.rule[1])
-            self._split = training, held_out
-        return self._split
-
-    def settings(self) -> dict[str, Any]:
-        path = Path(self.data.source)
-        return {
-            "dataset": path.parent.name if path.name == self.data.split else path.name,
-            "held_out_clips": len(self.split()[1]),
-            "training_clips": len(self.split()[0]),
-            "validation_fraction": self.rule[0],
-            "validation_key": self.rule[1],
-            "noise_scales": list(NOISE_SCALES),
-        }
-
-
-def measured(run: Run, held_out: HeldOut) -> dict[str, Any]:
-    """The numbers of a finished run, measured now unless its folder holds those of this step.
-
-    Raises `ValueError` for a run that held out other clips.
-    """
-    file, state = run.folder / MEASURED_NAME, run.state()
-    mark = {"step": state["step"], **held_out.settings()}
-    if file.is_file():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["of"] == json.loads(json.dumps(mark)):
-            return kept
-    arguments = run_arguments(run.folder)
-    data = arguments["data"]
-    rule = (data["validation_fraction"], data["validation_key"] or data["audio_column"])
-    if rule != held_out.rule:
-        raise ValueError(f"{run.name} held out {rule}, Phase I {held_out.rule}: they cannot be compared")
-    vae = load_vae(str(run.folder)).to("cuda" if torch.cuda.is_available() else "cpu")
-    noise = (arguments.get("latent_noise") or {}).get("scale", 0.0)
-    content = {
-        "of": mark,
-        "command": run.command,
-        "seed": arguments["seed"],
-        "steps": state["step"],
-        "updates": next(iter(state["updates"].values())),
-        "minutes": state["elapsed"] / 60,
-        **measure(vae, held_out.split()[1], held_out.audio_column, run.name, noise),
-    }
-    write_json(file, content)
-    line = ", ".join(f"{name} {value:.4g}" for name, value in content["metrics"].items() if value is not None)
-    print(f"{run.name}: {line}", flush=True)
-    return content
 
 
 def assemble(

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comparison.execution import Trainings
 from comparison.extras import CAPTIONS, TEACHER, TeacherSettings, make_captions, make_teacher, read_facts
 from comparison.page import COMPARISON_NAME, SWEEP_NAME
-from comparison.recipes import CONTROL, PHASE1, RECIPES_OUTPUT, ROOT, Run, make_run, method_recipes, needs
-from comparison.results import HeldOut, assemble, assemble_sweep, measured
+from comparison.recipes import CONTROL, PHASE1, RECIPES_OUTPUT, make_run, method_recipes, needs
+from comparison.results import assemble, assemble_sweep
 from engine.arguments import group, option
 from measurement import write_json
+from study.execution import Trainings
+from study.held_out import HeldOut, measured
+from study.runs import ROOT, Run
 
 SWEPT = "target_kl"
 SWEPT_OPTION = "regularizer.target_kbps"

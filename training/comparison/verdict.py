@@ -1,11 +1,11 @@
 """What is said of each method: which metrics moved beside the control by more than a threshold."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comparison.metrics import METRICS, Metric
 from comparison.recipes import CONTROL
+from study.pages import number
 
 
 def thresholds(control: Mapping[str, Any], repeats: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
@@ -52,16 +52,6 @@ def sentence(name: str, result: Mapping[str, Any], document: Mapping[str, Any]) 
     if result["updates"] != control["updates"]:
         text += f"; its autoencoder made {result['updates']} updates, the control's {control['updates']}"
     return text + "."
-
-
-def number(value: float | None, digits: int) -> str:
-    """So many significant digits in plain notation; a dash for what is not there."""
-    if value is None:
-        return "–"
-    rounded = float(f"{value:.{digits}g}")
-    if rounded == 0:
-        return "0"
-    return f"{rounded:.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
 
 
 def _change(metric: Metric, before: float, after: float) -> str:

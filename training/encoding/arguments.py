@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.arguments import option
+from engine.publishing import PublishingArguments
 from star_hf.data.latent_format import ROW_FEATURES
 
 SHIFTS = ("circular", "delay")
@@ -23,11 +24,15 @@ UNRELATED_TO_RESULT = (
     "write_statistics_to_vae",
     "threads",
     "log_seconds",
+    "push_to_hub",
+    "hub_private",
+    "hub_revision",
+    "hub_license",
 )
 
 
 @dataclass
-class EncodeArguments:
+class EncodeArguments(PublishingArguments):
     vae: str = option("", "autoencoder: a run's folder, a from_pretrained folder or a Hub name")
     source: str = option("", "folder of audio files or Parquet, or the name of a Hub dataset")
     output_dir: str = option("", "folder to write; it appears when all is encoded")
@@ -88,6 +93,7 @@ class EncodeArguments:
                 raise ValueError(f"{name} must be greater than 0, got {value}")
         if not 0.0 <= self.max_bad_share <= 1.0:
             raise ValueError(f"max_bad_share must be between 0 and 1, got {self.max_bad_share}")
+        self.check_publishing()
         taken = sorted({*ROW_FEATURES, "text"} & set(self.keep_columns))
         if taken:
             raise ValueError(

@@ -13,13 +13,14 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, Torch
 from engine.arguments import flatten, group, option, to_yaml
 from engine.checkpoints import Checkpoints
 from engine.optimization import EMAArguments, OptimizerArguments
+from engine.publishing import PublishingArguments
 from engine.run_log import RunLog, check_trackers, quiet_libraries
 
 PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass
-class TrainingArguments:
+class TrainingArguments(PublishingArguments):
     output_dir: str = option("", "folder of the run: log, metrics, checkpoints, export")
     dry_run: bool = option(False, "print parameters, memory estimate and a data sample, then exit")
     max_steps: int | None = option(None, "optimizer steps, those of a discriminator included")
@@ -64,6 +65,7 @@ class TrainingArguments:
         if self.mixed_precision not in (None, *PRECISIONS):
             raise ValueError(f"mixed_precision must be {', '.join(PRECISIONS)}, got {self.mixed_precision!r}")
         self.optimizer.check("optimizer")
+        self.check_publishing()
         check_trackers(self.report_to)
 
 

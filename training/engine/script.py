@@ -2,21 +2,25 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
+from accelerate.utils import gather_object
 
 from engine.arguments import parse_arguments
-from engine.checkpoints import CheckpointError
+from engine.checkpoints import EXPORT_NAME, CheckpointError
 from engine.dry_run import describe
+from engine.publishing import check_hub, publish
 from engine.run_log import fail
 from engine.run_setup import TrainingArguments, make_accelerator, open_log
 from engine.task import Task
 from engine.trainer import Trainer
 from star_hf.data import TooManyBadFiles
+from star_hf.hub.kinds import Kind
 
 #: What the back ends of torch.distributed say when the other end of a connection is gone.
 LOST_CONTACT = (
@@ -33,10 +37,12 @@ def run_script(
     arguments_class: type[TrainingArguments],
     make_task: Callable[[Any, Any], Task],
     argv: list[str] | None = None,
+    exports: Kind | None = None,
 ) -> None:
     """A training script, from command line to exit code; what a user can mend is one line, no traceback.
 
-    `make_task` takes the arguments and an object with a method `say` for lines to the user.
+    `make_task` takes the arguments and an object with a method `say` for lines to the user. With `exports`,
+    what the task exports, a run that is to push it asks the Hub before it begins.
     """
     try:
         arguments = parse_arguments(arguments_class, argv)
@@ -45,8 +51,12 @@ def run_script(
             if accelerator.is_main_process:
                 describe(arguments, make_task(arguments, SimpleNamespace(say=print)), print)
             return
+        if exports is not None:
+            _check_hub_on_main(arguments, exports, accelerator)
         log = open_log(arguments, accelerator)
         Trainer(arguments, make_task(arguments, log), accelerator, log).run()
+        if accelerator.is_main_process:
+            publish(arguments, Path(arguments.output_dir) / EXPORT_NAME)
     except (ValueError, OSError, TooManyBadFiles, FloatingPointError, CheckpointError) as error:
         _fail(str(error))
     except RuntimeError as error:
@@ -72,6 +82,20 @@ def _join_processes(arguments: TrainingArguments) -> Accelerator:
             "there is no GPU for them, or ACCELERATE_USE_CPU is set to false"
         )
     return accelerator
+
+
+def _check_hub_on_main(arguments: TrainingArguments, exports: Kind, accelerator: Accelerator) -> None:
+    """Ask the Hub once, and end all processes where it refuses."""
+    refusal = None
+    if accelerator.is_main_process:
+        try:
+            check_hub(arguments, exports)
+        except OSError as error:
+            refusal = str(error)
+    if accelerator.num_processes > 1:
+        refusal = gather_object([refusal])[0]
+    if refusal is not None:
+        raise OSError(refusal)
 
 
 def _lost_contact(error: RuntimeError) -> str | None:

@@ -1,4 +1,4 @@
-"""What a trained autoencoder does on clips that no run has seen: the same code for every method."""
+"""What a trained autoencoder does on clips that no run has seen: the same code for every run."""
 
 import statistics
 from collections.abc import Callable
@@ -8,7 +8,6 @@ import torch
 from datasets import Dataset
 from diffusers.models.modeling_utils import ModelMixin
 
-from comparison.metrics import NOISE_SCALES
 from measurement import naming, progress, read_clips
 from star_hf.evaluation import (
     ChannelKL,
@@ -22,12 +21,20 @@ from star_hf.evaluation import (
 )
 from star_hf.generation.vae_interface import latent_layout
 
+NOISE_SCALES = (0.1, 0.3)
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+#: Is told a clip's name, its reconstruction and the original, both `(channels, samples)`.
+Listen = Callable[[str, torch.Tensor, torch.Tensor], None]
 
 
 @torch.no_grad()
 def measure(
-    vae: ModelMixin, held_out: Dataset, audio_column: str, title: str, latent_noise: float = 0.0
+    vae: ModelMixin,
+    held_out: Dataset,
+    audio_column: str,
+    title: str,
+    latent_noise: float = 0.0,
+    listen: Listen = lambda *_: None,
 ) -> dict[str, Any]:
     """Metrics and latent statistics over the clips, each clip on its own, as plain numbers.
 
@@ -38,7 +45,7 @@ def measure(
         torch.manual_seed(0)  # an export may add noise of its own when it decodes
         kind, means, latents = _profile_latents(vae, held_out, audio_column, title)
         moments = latents.pop("moments")
-        clips = _reconstruct_clips(vae, held_out, audio_column, title, means, moments.std)
+        clips = _reconstruct_clips(vae, held_out, audio_column, title, means, moments.std, listen)
     metrics = {
         **{name: statistics.fmean(values) for name, values in clips.items()},
         "rate_kbps": None,
@@ -109,6 +116,7 @@ def _reconstruct_clips(
     title: str,
     means: list[torch.Tensor],
     std: torch.Tensor,
+    listen: Listen,
 ) -> dict[str, list[float]]:
     """Each clip's distances, decoded from its mean and from its mean with noise."""
     rate = vae.config.sampling_rate
@@ -122,12 +130,13 @@ def _reconstruct_clips(
     clips = read_clips(progress(held_out, f"{title}: reconstructions"), audio_column, vae)
     for number, (name, waveform) in enumerate(clips):
         mean, reference = means[number], waveform[None]
-        # the same numbers for every method with latents of this shape
+        # the same numbers for every run with latents of this shape
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(number))
         latents = mean + scales * std.float()[:, None] * noise
         decoded = vae.decode(latents.to(vae.device)).sample[..., : waveform.shape[-1]].float().cpu()
         prediction, *noisy = decoded.split(1)
         with naming(name):
+            listen(name, prediction[0], waveform)
             for key, distance in clean.items():
                 values[key].append(distance(prediction, reference).item())
             for scale, other in zip(NOISE_SCALES, noisy, strict=True):

@@ -6,15 +6,53 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Protocol
 
-from comparison.recipes import ROOT, Run
 from engine.run_log import clock
+from study.runs import ROOT
 
 CONSOLE_NAME = "console.log"
 LAST_LINES = 5
 STOP_SECONDS = 120.0
+
+
+class Training(Protocol):
+    """What can be trained by a script of its own: `study.runs.Run`, or the generators of a probe."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def folder(self) -> Path:
+        """Where its console output is kept."""
+
+    @property
+    def script(self) -> str:
+        """A file of `training/`."""
+
+    @property
+    def argv(self) -> list[str]: ...
+
+    @property
+    def command(self) -> str:
+        """What a reader would type."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def after(self) -> str | None:
+        """The name of the one that must be finished first."""
+
+    def check_plan(self) -> None:
+        """Raise `ValueError` when its folder holds something else."""
+
+    def begin(self) -> None:
+        """Make its folder."""
+
+    def is_finished(self) -> bool: ...
 
 
 class TrainingFailed(RuntimeError):
@@ -30,31 +68,41 @@ class Trainings:
         self.processes: list[subprocess.Popen] = []
         self.stopping = False
 
-    def train(self, runs: Sequence[Run]) -> dict[str, str]:
+    def train(self, runs: Sequence[Training]) -> dict[str, str]:
         """Train them all; returns the failures by name, so that one does not keep the others from training.
 
-        Raises `ValueError` before anything is trained when a folder holds a run of another plan. On Ctrl-C or
-        SIGTERM the scripts under way save a checkpoint before this returns.
+        They begin in the order given, except that a run waits for the one that it comes `after` and lets
+        later ones go first. Raises `ValueError` before anything is trained when a folder holds a run of
+        another plan. On Ctrl-C or SIGTERM the scripts under way save a checkpoint before this returns.
         """
         failures: dict[str, str] = {}
         for run in runs:
             run.check_plan()
+        waiting, unfinished = list(runs), {run.name for run in runs}
         with ThreadPoolExecutor(self.jobs) as pool:
-            futures = {pool.submit(self._train, run): run for run in runs}
+            futures: dict[Future, Training] = {}
             try:
-                for future in as_completed(futures):
-                    try:
-                        future.result()
-                    except (TrainingFailed, OSError) as error:
-                        failures[futures[future].name] = str(error)
-                        print(f"{futures[future].name}: failed: {error}", flush=True)
+                while waiting or futures:
+                    ready = [run for run in waiting if run.after not in unfinished]
+                    for run in ready[: self.jobs - len(futures)]:
+                        waiting.remove(run)
+                        futures[pool.submit(self._train, run, failures.get(run.after))] = run
+                    for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                        run = futures.pop(future)
+                        unfinished.remove(run.name)
+                        try:
+                            future.result()
+                        except (TrainingFailed, OSError) as error:
+                            failures[run.name] = str(error)
+                            print(f"{run.name}: failed: {error}", flush=True)
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
                 self._stop()
                 raise
         return failures
 
-    def _train(self, run: Run) -> None:
+    def _train(self, run: Training, without_start: str | None) -> None:
+        if without_start is not None:
+            raise TrainingFailed(f"{run.after} failed: {without_start}")
         if run.is_finished():
             print(f"{run.name}: already trained, {run.steps} steps", flush=True)
             return
@@ -67,7 +115,7 @@ class Trainings:
             raise TrainingFailed(f"exit code {code}: {_last_lines(run.folder / CONSOLE_NAME)}")
         print(f"{run.name}: trained in {clock(time.monotonic() - started)}", flush=True)
 
-    def _run_script(self, run: Run) -> int:
+    def _run_script(self, run: Training) -> int:
         """The script's exit code."""
         run.begin()
         with (run.folder / CONSOLE_NAME).open("ab") as console:
