@@ -10,7 +10,7 @@ EMBEDDED_NAME = "star-gen-esc10"
 
 # A model is configuration, safetensors and tokenizer files; pickled weights are never fetched.
 _MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def embedded_checkpoint() -> Path:
@@ -18,17 +18,25 @@ def embedded_checkpoint() -> Path:
 
     Raises `FileNotFoundError` if this installation does not have it.
     """
-    folder = Path(__file__).parent / "checkpoints" / EMBEDDED_NAME
+    folder = Path(__file__).parents[1] / "checkpoints" / EMBEDDED_NAME
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"This installation has no embedded checkpoint ({folder} is missing).")
     return folder
 
 
-def resolve_model(model: str | os.PathLike[str] | None = None, revision: str | None = None) -> Path:
+def resolve_model(
+    model: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> Path:
     """The local folder of a model: None is the embedded checkpoint, else a folder or a Hub id "user/name".
 
-    A Hub model is downloaded, or taken from the cache, at `revision`. Raises `FileNotFoundError` for a folder
-    that does not exist or holds no model, and what huggingface_hub raises for an id that cannot be fetched.
+    A Hub model is downloaded, or taken from the cache, at `revision`, a branch, tag or commit. `token` is by
+    default that of `hf auth login` or `HF_TOKEN`; with `local_files_only` nothing is fetched.
+
+    Raises `FileNotFoundError` for a folder that does not exist or holds no model, and `HubError`, an
+    `OSError` that says what to do, for an id that cannot be fetched.
     """
     if model is None:
         return embedded_checkpoint()
@@ -37,14 +45,29 @@ def resolve_model(model: str | os.PathLike[str] | None = None, revision: str | N
         raise NotADirectoryError(f"{model}: is a file; a model is a folder or a Hub id.")
     if folder.is_dir():
         return _require_model(folder, str(model))
-    if not (isinstance(model, str) and _HUB_ID.fullmatch(model)):
+    if not isinstance(model, str) or _is_path(model):
+        raise FileNotFoundError(f"{model}: this folder does not exist.")
+    if not _HUB_ID.fullmatch(model):
         raise FileNotFoundError(f"{model}: no such folder, and not a Hub id (user/name).")
 
     from huggingface_hub import snapshot_download
 
-    return _require_model(
-        Path(snapshot_download(model, revision=revision, allow_patterns=list(_MODEL_FILES))), model
-    )
+    from .errors import explained
+
+    with explained(f"{model}: no such folder here, and from the Hub", model):
+        downloaded = snapshot_download(
+            model,
+            revision=revision,
+            token=token,
+            local_files_only=local_files_only,
+            allow_patterns=list(_MODEL_FILES),
+        )
+    return _require_model(Path(downloaded), model)
+
+
+def _is_path(model: str) -> bool:
+    """Whether this can only be meant as a path of this machine."""
+    return model.startswith((".", "~", "/")) or "\\" in model or Path(model).is_absolute()
 
 
 def _require_model(folder: Path, name: str) -> Path:
