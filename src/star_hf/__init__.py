@@ -22,6 +22,8 @@ _EXPORTS = {
     "StarGenPipeline": "star_hf.generation",
     "load_adapter_folder": "star_hf.generation",
     "embedded_checkpoint": "star_hf.hub",
+    "plan_upload": "star_hf.hub",
+    "push_folder": "star_hf.hub",
     "resolve_model": "star_hf.hub",
     "AutoencoderLafa": "star_hf.lafa",
     "CaptionEncoder": "star_hf.losses",
@@ -78,6 +80,8 @@ if TYPE_CHECKING:
     )
     from star_hf.hub import (
         embedded_checkpoint as embedded_checkpoint,
+        plan_upload as plan_upload,
+        push_folder as push_folder,
         resolve_model as resolve_model,
     )
     from star_hf.lafa import AutoencoderLafa as AutoencoderLafa

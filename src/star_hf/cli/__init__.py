@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from star_hf import __version__
-from star_hf.cli import audit, evaluate, generate, info, reconstruct
+from star_hf.cli import audit, card, demo, evaluate, generate, info, probe, push, reconstruct
 
 app = typer.Typer(
     name="star-hf",
@@ -23,7 +23,11 @@ app.command(no_args_is_help=True)(generate.generate)
 app.command(no_args_is_help=True)(reconstruct.reconstruct)
 app.command(no_args_is_help=True)(evaluate.evaluate)
 app.command(no_args_is_help=True)(audit.audit)
+app.command(no_args_is_help=True)(probe.probe)
+app.command(no_args_is_help=True)(card.card)
+app.command(no_args_is_help=True)(push.push)
 app.command()(info.info)
+app.command()(demo.demo)
 
 _debug = False
 
