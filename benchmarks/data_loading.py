@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 import tarfile
 import tempfile
@@ -29,7 +28,9 @@ import numpy as np
 import psutil
 import soundfile
 import torch
-from common import refuse_what_is_not_positive, write_results
+from common import refuse_what_is_not_positive
+from machine import describe_machine, usable_cores
+from measurements import Measurement, Report, write_report
 
 from star_hf.audio import convert_channels, resample
 from star_hf.data import (
@@ -164,7 +165,8 @@ def measure(batches: Iterable[dict[str, torch.Tensor]], seconds: float) -> tuple
         next(iterator)
     started, used = time.perf_counter(), processor_time()
     clips = 0
-    while time.perf_counter() - started < seconds:
+    # a processor's clock may tick but every hundredth of a second
+    while time.perf_counter() - started < seconds or processor_time() == used:
         clips += len(next(iterator)["waveform"])
     return clips / (time.perf_counter() - started), clips / (processor_time() - used)
 
@@ -209,15 +211,35 @@ def run(
     return results
 
 
+def measurements(results: list[Result]) -> list[Measurement]:
+    """The lines of the one table: crops per second of processor time."""
+    return [
+        Measurement(
+            what=f"training crops per core, {result.format}, {place(result)}, {result.num_workers} workers",
+            peer_name="clips decoded whole",
+            precision="float32",
+            device="cpu",
+            ours=result.clips_per_core,
+            peer=result.whole_per_core,
+            ratio=result.ratio,
+            unit="/s",
+        )
+        for result in results
+    ]
+
+
+def place(result: Result) -> str:
+    return f"{result.container}, streamed" if result.streaming else result.container
+
+
 HEADER = (
     "| format | from | workers | clips/s | clips/s per core | audio s/s | whole clips/s per core | ratio |"
 )
 
 
 def line(result: Result) -> str:
-    place = f"{result.container}, streamed" if result.streaming else result.container
     return (
-        f"| {result.format} | {place} | {result.num_workers} | {result.clips_per_second:.0f} "
+        f"| {result.format} | {place(result)} | {result.num_workers} | {result.clips_per_second:.0f} "
         f"| {result.clips_per_core:.0f} | {result.audio_seconds_per_second:.0f} "
         f"| {result.whole_per_core:.0f} | {result.ratio:.2f} |"
     )
@@ -257,10 +279,12 @@ def main(argv: list[str] | None = None) -> None:
         "crop_samples": arguments.crop_samples,
         "batch_size": arguments.batch_size,
         "whole_clips_by": "torchcodec" if AudioDecoder is not None else "soundfile",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "soundfile": soundfile.__libsndfile_version__,
         "datasets": datasets.__version__,
         "torch": torch.__version__,
+        "threads": 1,
+        "warm_up": "one batch, and one of each worker",
     }
     print(", ".join(f"{name} {value}" for name, value in setting.items()))
     print(HEADER, "|---|---|---|---|---|---|---|---|", sep="\n", flush=True)
@@ -284,7 +308,9 @@ def main(argv: list[str] | None = None) -> None:
             results = run(arguments, places, lambda result: print(line(result), flush=True))
         except ValueError as error:
             sys.exit(f"error: {error}")
-    write_results(arguments.json, setting, results)
+    if arguments.json is not None:
+        report = Report(setting=setting, measurements=measurements(results), results=results)
+        write_report(arguments.json, report, machine=describe_machine())
 
 
 if __name__ == "__main__":

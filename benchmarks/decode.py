@@ -2,63 +2,66 @@
 
 python benchmarks/decode.py --seconds 5 --threads 2
 
-Both have its configuration and the same random weights. Their outputs are compared first, then
-they are timed in turn; the table shows medians. `--tiny` shrinks the model for a look at the script itself.
+Both have its configuration and the same random weights. Their outputs are compared with those of diffusers
+in float32 on the CPU first, then they are timed in turn; the table shows medians. Peak memory is measured in
+processes of their own. On a GPU both run in bf16, as they are and compiled: diffusers' encoder and decoder by
+their `compile()`, ours by `vae.compile()`. `--tiny` shrinks the model for a look at the script itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
 
 import torch
-from common import (
-    machine,
-    refuse_what_is_not_positive,
-    relative_error,
-    silence_advice,
-    time_in_turn,
-    write_results,
-)
+from common import DTYPES, measure_rates, relative_error, require_agreement, run_benchmark
 from diffusers import AutoencoderOobleck
+from machine import has_fast_bfloat16
+from measurements import Measurement, Report, faster
+from models import make_oobleck
+from processes import in_own_process, peak_above
+from targets import OOBLECK
+from timing import count_flops, time_in_turn
 
 from star_hf.autoencoder import AutoencoderStar
 
-TINY = {"encoder_hidden_size": 8, "decoder_channels": 8, "decoder_input_channels": 4}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DIRECTIONS = ("decode", "encode")
 # Largest relative error against diffusers in float32. In bf16 rounding alone costs diffusers about as much.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+WARM_UP = {"cpu": 0, "cuda": 3}  # calls beside the ones that are compared
 
 
 @dataclass(frozen=True)
-class Result:
-    """Medians in seconds, how many times faster ours is, relative errors against diffusers in float32."""
+class Case:
+    """How both models run."""
 
-    direction: str
-    dtype: str
-    diffusers_seconds: float
-    ours_seconds: float
-    ratio: float
-    diffusers_error: float
-    ours_error: float
+    device: str
+    precision: str
+    compiled: bool = False
+
+    @property
+    def target(self) -> str:
+        if self.device == "cpu":
+            return f"codec {self.precision}"
+        return "codec gpu compiled" if self.compiled else "codec gpu"
+
+    @property
+    def peer_name(self) -> str:
+        return f"{OOBLECK}, compiled" if self.compiled else OOBLECK
 
 
-def make_pair(tiny: bool, compiled: bool) -> tuple[AutoencoderOobleck, AutoencoderStar]:
+CASES = {
+    "cpu": (Case("cpu", "float32"), Case("cpu", "bfloat16")),
+    "cuda": (Case("cuda", "bfloat16"), Case("cuda", "bfloat16", compiled=True)),
+}
+
+
+def make_pair(tiny: bool) -> tuple[AutoencoderOobleck, AutoencoderStar]:
     """diffusers' autoencoder with random weights and snakes, and ours with the same ones."""
-    torch.manual_seed(0)
-    peer = AutoencoderOobleck(**(TINY if tiny else {})).eval()
-    with torch.no_grad():
-        for name, parameter in peer.named_parameters():
-            if name.endswith((".alpha", ".beta")):
-                parameter.normal_(std=0.3)
-    ours = AutoencoderStar.from_oobleck(peer, context_type="none").fold_weight_norm()
-    if compiled:
-        ours.encoder.compile()
-        ours.decoder.compile()
-    return peer, ours
+    peer = make_oobleck(tiny)
+    return peer, AutoencoderStar.from_oobleck(peer, context_type="none").fold_weight_norm()
 
 
 def make_inputs(model: AutoencoderStar, seconds: float) -> dict[str, torch.Tensor]:
@@ -73,79 +76,133 @@ def make_inputs(model: AutoencoderStar, seconds: float) -> dict[str, torch.Tenso
 
 def run(model, direction: str, x: torch.Tensor) -> torch.Tensor:
     """Decode latents to a waveform, or encode a waveform to the posterior's mean."""
-    x = x.to(model.dtype)
+    x = x.to(model.device, model.dtype)
     return model.decode(x).sample if direction == "decode" else model.encode(x).latent_dist.mean
 
 
 @torch.inference_mode()
+def peaks(side: int, tiny: bool, seconds: float, device: str, precision: str) -> dict[str, int]:
+    """Bytes above the weights that each direction takes: side 0 is diffusers, 1 is ours."""
+    pair = make_pair(tiny)
+    inputs = make_inputs(pair[1], seconds)
+    model = pair[side].to(device, DTYPES[precision])
+    del pair
+    for direction in DIRECTIONS:  # kernels are chosen and made in the first calls
+        run(model, direction, beginning(inputs, direction))
+    return {
+        direction: peak_above(lambda d=direction: run(model, d, inputs[d]), torch.device(device))[1]
+        for direction in DIRECTIONS
+    }
+
+
+def beginning(inputs: dict[str, torch.Tensor], direction: str) -> torch.Tensor:
+    """The first tenth of an input, whole frames."""
+    frames = inputs["decode"].shape[-1]
+    steps = inputs[direction].shape[-1] // frames
+    return inputs[direction][..., : max(1, frames // 10) * steps]
+
+
+@torch.inference_mode()
 def compare(
-    peer: AutoencoderOobleck, ours: AutoencoderStar, inputs: dict[str, torch.Tensor], repeats: int
-) -> list[Result]:
-    """Check that both give the same, and time them. Raises `ValueError` when they do not."""
-    references = {direction: run(peer, direction, inputs[direction]) for direction in DIRECTIONS}
-    results = []
-    for name, dtype in DTYPES.items():
-        peer.to(dtype)
-        ours.to(dtype)
+    peer: AutoencoderOobleck,
+    ours: AutoencoderStar,
+    inputs: dict[str, torch.Tensor],
+    repeats: int,
+    cases: list[Case],
+    report: Report | None = None,
+    memory: Mapping[Case, list[dict[str, int]]] = MappingProxyType({}),
+) -> list[Measurement]:
+    """Check that both give the same, and time them. Raises `ValueError` when they do not.
+
+    Args:
+        report: with the rates of matrix products.
+        memory: what `peaks` found of diffusers' and of ours.
+    """
+    report = report or Report()
+    references, flops = {}, {}
+    for direction in DIRECTIONS:
+        references[direction], flops[direction] = count_flops(lambda d=direction: run(peer, d, inputs[d]))
+    measurements = []
+    for case in cases:
+        for model in (peer, ours):
+            model.to(case.device, DTYPES[case.precision])
+        if case.compiled:
+            peer.encoder.compile()
+            peer.decoder.compile()
+            ours.compile()
         for direction in DIRECTIONS:
-            x, reference = inputs[direction], references[direction]
+            x, what = inputs[direction].to(case.device), f"{direction} in {case.precision}"
             # These first calls are the warm-up, too.
-            peer_error, our_error = (relative_error(run(m, direction, x), reference) for m in (peer, ours))
-            if not our_error <= TOLERANCE[name]:
-                raise ValueError(
-                    f"{direction} in {name} differs from diffusers by {our_error:.1e} (relative), "
-                    f"at most {TOLERANCE[name]:.0e} is allowed."
+            error = relative_error(run(ours, direction, x), references[direction])
+            require_agreement(what, error, TOLERANCE[case.precision], "diffusers")
+            peer_error = relative_error(run(peer, direction, x), references[direction])
+            require_agreement(f"diffusers' {what}", peer_error, TOLERANCE[case.precision], "its float32")
+            calls = [lambda d=direction, x=x, m=model: run(m, d, x) for model in (peer, ours)]
+            for call in calls * WARM_UP[case.device]:
+                call()
+            peer_seconds, seconds = time_in_turn(calls, repeats, torch.device(case.device))
+            peer_peaks, our_peaks = memory.get(case, ({}, {}))
+            measurements.append(
+                faster(
+                    f"{direction}, {case.precision}",
+                    case.peer_name,
+                    seconds,
+                    peer_seconds,
+                    precision=case.precision,
+                    device=case.device,
+                    target=case.target,
+                    flops=flops[direction],
+                    share=report.share(flops[direction], seconds, case.device, case.precision),
+                    peer_bytes=peer_peaks.get(direction),
+                    our_bytes=our_peaks.get(direction),
+                    error=error,
+                    tolerance=TOLERANCE[case.precision],
                 )
-            peer_seconds, our_seconds = time_in_turn(
-                [lambda d=direction, x=x: run(peer, d, x), lambda d=direction, x=x: run(ours, d, x)], repeats
             )
-            ratio = peer_seconds / our_seconds
-            results.append(Result(direction, name, peer_seconds, our_seconds, ratio, peer_error, our_error))
-    return results
+    return measurements
 
 
-def table(results: list[Result]) -> str:
-    head = f"{'':8} {'precision':10} {'diffusers':>10} {'ours':>10} {'faster':>8} {'error of ours':>14}"
-    rows = [
-        f"{r.direction:8} {r.dtype:10} {r.diffusers_seconds:9.3f}s {r.ours_seconds:9.3f}s "
-        f"{r.ratio:7.2f}x {r.ours_error:14.1e}"
-        for r in results
-    ]
-    return "\n".join([head, *rows])
+def measure(arguments: argparse.Namespace) -> Report:
+    cases = [case for device in arguments.devices for case in CASES[device.type]]
+    emulated = [case for case in cases if not arguments.tiny and is_emulated(case)]
+    cases = [case for case in cases if case not in emulated]
+    # Memory first: this process keeps what the timed calls took.
+    memory = {
+        case: [
+            in_own_process(peaks, side, arguments.tiny, arguments.seconds, case.device, case.precision)
+            for side in (0, 1)
+        ]
+        for case in cases
+        if not case.compiled and not arguments.no_memory
+    }
+    report = Report(rates=measure_rates(arguments.devices, list(DTYPES), arguments.tiny))
+    peer, ours = make_pair(arguments.tiny)
+    report.setting = {
+        "size": "tiny" if arguments.tiny else "Stable Audio Open",
+        "parameters": sum(parameter.numel() for parameter in ours.parameters()),
+        "seconds": arguments.seconds,
+        "repeats": arguments.repeats,
+        "warm_up": "the compared call; on a GPU three more",
+    }
+    inputs = make_inputs(ours, arguments.seconds)
+    report.measurements = compare(peer, ours, inputs, arguments.repeats, cases, report, memory)
+    if emulated:
+        report.remarks.append("bf16 was left out on this CPU, which has no instructions for it.")
+    return report
+
+
+def is_emulated(case: Case) -> bool:
+    return case.precision == "bfloat16" and not has_fast_bfloat16(torch.device(case.device))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of the audio [5]")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each [5]")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of the audio [5]")
-    parser.add_argument("--threads", type=int, help="PyTorch's threads [its own choice]")
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each [5]")
-    parser.add_argument("--compile", action="store_true", help="compile ours with torch.compile")
-    parser.add_argument("--tiny", action="store_true", help="a small model instead of the full one")
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    arguments = parser.parse_args(argv)
-    refuse_what_is_not_positive(parser, arguments, ("seconds", "repeats", "threads"))
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
-
-    silence_advice()
-    peer, ours = make_pair(arguments.tiny, arguments.compile)
-    parameters = sum(parameter.numel() for parameter in ours.parameters())
-    setting = {
-        "seconds": arguments.seconds,
-        "parameters": parameters,
-        "repeats": arguments.repeats,
-        "compiled": arguments.compile,
-        **machine(),
-    }
-    print(", ".join(f"{name} {value}" for name, value in setting.items()), flush=True)
-    try:
-        results = compare(peer, ours, make_inputs(ours, arguments.seconds), arguments.repeats)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print(table(results))
-    write_results(arguments.json, setting, results)
+    run_benchmark(__doc__, measure, add_options, argv, positive=("seconds", "repeats"))
 
 
 if __name__ == "__main__":

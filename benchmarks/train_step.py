@@ -14,27 +14,17 @@ uses. `--size tiny` is for a look at the script itself.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 
-import psutil
 import torch
-from common import (
-    machine,
-    refuse_what_is_not_positive,
-    relative_error,
-    silence_advice,
-    synchronize,
-    time_in_turn,
-    write_results,
-)
+from common import refuse_what_is_not_positive, relative_error, silence_advice
+from machine import describe_machine
+from measurements import Measurement, Report, faster, write_report
+from processes import in_own_process, peak_memory
+from timing import synchronize, time_in_turn
 from training_sides import (
     DTYPES,
     HOP,
@@ -56,6 +46,7 @@ TOLERANCE = {"loss": 1e-6, "gradient": 1e-4}
 ROUNDING = {"loss": 1e-5, "gradient": 1e-3}
 ROUNDING_OF_PLAIN = 4
 CHECKED_CROP = 8192
+BOTH = "autoencoder + discriminator"
 
 
 @dataclass(frozen=True)
@@ -197,38 +188,8 @@ def measure(
     return results
 
 
-@contextmanager
-def peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """Yields a list that afterwards holds the most bytes in use at any time."""
-    peak: list[int] = []
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        yield peak
-        peak.append(torch.cuda.max_memory_allocated(device))
-        return
-    process, done = psutil.Process(), threading.Event()
-    samples = [process.memory_info().rss]
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            samples.append(process.memory_info().rss)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
-    peak.append(max(samples))
-
-
-def send_peaks(
-    recipe: str, name: str, checkpointing: bool, setting: Setting, threads: int, connection: Connection
-) -> None:
-    """Send what each step takes at most above what the process takes before the first, in bytes."""
-    silence_advice()
-    torch.set_num_threads(threads)
+def step_peaks(recipe: str, name: str, checkpointing: bool, setting: Setting) -> list[int]:
+    """What each step takes at most above what the process takes before the first, in bytes."""
     device = torch.device(setting.device)
     side, batch = SIDES[recipe][name](setting), make_batch(setting)
     with peak_memory(device) as start:
@@ -239,22 +200,32 @@ def send_peaks(
             train(side, checkpointing, step, batch)
             synchronize(device)
         peaks.append(peak[0] - start[0])
-    connection.send(peaks)
+    return peaks
 
 
-def memory_in_own_process(recipe: str, name: str, checkpointing: bool, setting: Setting) -> list[int]:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    arguments = (recipe, name, checkpointing, setting, torch.get_num_threads(), sender)
-    process = context.Process(target=send_peaks, args=arguments)
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    except EOFError:
-        raise ValueError(f"memory of {name} {recipe}: its process ended early, see above.") from None
-    finally:
-        process.join()
+CHECKPOINTING = {
+    "neither": "",
+    "both": ", gradient checkpointing",
+    "ours alone": ", gradient checkpointing of ours alone",
+}
+
+
+def measurements(results: list[Result], setting: Setting) -> list[Measurement]:
+    """The lines of the one table: a recipe's whole round of steps, without and with checkpointing."""
+    return [
+        faster(
+            f"training, {r.steps}, {r.batch} × {setting.crop} samples{CHECKPOINTING[r.checkpointing]}",
+            "plain PyTorch, careful" if setting.careful else "plain PyTorch",
+            r.our_seconds,
+            r.plain_seconds,
+            precision=setting.precision,
+            device=setting.device,
+            our_bytes=r.our_bytes,
+            peer_bytes=r.plain_bytes,
+        )
+        for r in results
+        if r.steps in (BOTH, "generator")
+    ]
 
 
 def table(results: list[Result]) -> str:
@@ -311,22 +282,31 @@ def main(argv: list[str] | None = None) -> None:
         recipe: Setting(batch=batches[recipe], **shared)
         for recipe in (SIDES if arguments.recipe == "both" else [arguments.recipe])
     }
-    described = {**shared, "repeats": arguments.repeats, **machine()}
+    described = {
+        "threads": torch.get_num_threads(),
+        **shared,
+        "repeats": arguments.repeats,
+        "warm_up": "one step of each",
+    }
     print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
-    results = []
+    results: dict[str, list[Result]] = {}
     try:
         # memory first: this process keeps what the timed steps took
         peaks = {
-            recipe: {name: memory_in_own_process(recipe, *name, setting) for name in variants(recipe)}
+            recipe: {name: in_own_process(step_peaks, recipe, *name, setting) for name in variants(recipe)}
             for recipe, setting in settings.items()
             if not arguments.no_memory
         }
         for recipe, setting in settings.items():
-            results += measure(recipe, setting, arguments.repeats, peaks.get(recipe))
+            results[recipe] = measure(recipe, setting, arguments.repeats, peaks.get(recipe))
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print(table(results))
-    write_results(arguments.json, described, results)
+    every = [result for found in results.values() for result in found]
+    print(table(every))
+    if arguments.json is not None:
+        lines = [line for recipe, found in results.items() for line in measurements(found, settings[recipe])]
+        report = Report(setting=described, measurements=lines, results=every)
+        write_report(arguments.json, report, machine=describe_machine())
 
 
 if __name__ == "__main__":

@@ -1,71 +1,14 @@
-"""The benchmarks compare equals, and notice when they are not."""
+"""Both sides of the training benchmark compute the same, and it notices when they do not."""
 
-import importlib
 import json
-import mmap
-from pathlib import Path
 
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
-
-def load(name, monkeypatch):
-    # their shared modules are found as they are when a script runs
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module(name)
-
 
 @pytest.fixture
-def decode(monkeypatch):
-    return load("decode", monkeypatch)
-
-
-@pytest.fixture
-def train_step(monkeypatch):
-    return load("train_step", monkeypatch)
-
-
-def test_decode_measures_both_directions_and_precisions(decode, tmp_path, capsys):
-    decode.main(["--tiny", "--seconds", "0.2", "--repeats", "2", "--json", str(tmp_path / "result.json")])
-    document = json.loads((tmp_path / "result.json").read_text())
-
-    rows = document["results"]
-    assert [(row["direction"], row["dtype"]) for row in rows] == [
-        ("decode", "float32"),
-        ("encode", "float32"),
-        ("decode", "bfloat16"),
-        ("encode", "bfloat16"),
-    ]
-    assert all(row["ours_error"] < 1e-5 for row in rows if row["dtype"] == "float32")
-    # bf16 has really been used
-    assert all(row["ours_error"] > 1e-4 for row in rows if row["dtype"] == "bfloat16")
-    assert all(row["ratio"] == pytest.approx(row["diffusers_seconds"] / row["ours_seconds"]) for row in rows)
-    assert document["setting"]["threads"] == torch.get_num_threads()
-    assert len(capsys.readouterr().out.splitlines()) == 6
-
-
-def test_decode_refuses_to_time_models_that_differ(decode):
-    peer, ours = decode.make_pair(tiny=True, compiled=False)
-    with torch.no_grad():
-        ours.decoder.conv2.weight_g.mul_(1.01)
-    ours.fold_weight_norm()
-    with pytest.raises(ValueError, match="decode in float32 differs from diffusers by 1.0e-02"):
-        decode.compare(peer, ours, decode.make_inputs(ours, 0.1), repeats=1)
-
-
-def test_functions_take_turns(decode):
-    order = []
-    decode.time_in_turn([lambda: order.append("a"), lambda: order.append("b")], repeats=3)
-    assert order == ["a", "b"] * 3
-
-
-@pytest.mark.parametrize("option", [["--seconds", "0"], ["--repeats", "0"], ["--threads", "-1"]])
-def test_decode_refuses_wrong_options(decode, option, capsys):
-    with pytest.raises(SystemExit):
-        decode.main(["--tiny", *option])
-    assert "must be greater than 0" in capsys.readouterr().err
+def train_step(load):
+    return load("train_step")
 
 
 TINY_STEP = ["--size", "tiny", "--crop", "4096", "--repeats", "1"]
@@ -95,6 +38,15 @@ def test_train_step_measures_each_step_with_and_without_checkpointing(train_step
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 2 * 3 + 2 + len(rows)
     assert lines[-1].split()[:3] == ["generator", "2", "both"]
+
+    shared = [(row["what"], row["peer_name"], row["ratio"]) for row in document["measurements"]]
+    round_of_steps = f"training, {both}, 1 × 4096 samples"
+    assert shared == [
+        (round_of_steps, "plain PyTorch", rows[2]["ratio"]),
+        (f"{round_of_steps}, gradient checkpointing of ours alone", "plain PyTorch", rows[5]["ratio"]),
+        ("training, generator, 2 × 4096 samples", "plain PyTorch", rows[6]["ratio"]),
+        ("training, generator, 2 × 4096 samples, gradient checkpointing", "plain PyTorch", rows[7]["ratio"]),
+    ]
 
 
 def test_every_choice_reaches_the_sides(train_step, monkeypatch):
@@ -172,28 +124,6 @@ def test_our_steps_compute_no_gradient_in_vain(train_step):
         assert all(p.grad is not None for p in ours.modules[step].parameters())
         assert all(p.grad is None for p in ours.modules[other].parameters())
         ours.modules[step].zero_grad()
-
-
-def test_peak_memory_sees_what_is_freed_again(train_step):
-    device = torch.device("cpu")
-    with train_step.peak_memory(device) as before:
-        pass
-    with train_step.peak_memory(device) as peak:
-        # straight from the system: the allocator may still hold what earlier tests gave back
-        with mmap.mmap(-1, 200 << 20) as block:
-            values = torch.frombuffer(block, dtype=torch.uint8)
-            for _ in range(20):
-                values.add_(1)
-            del values
-    assert 150 << 20 < peak[0] - before[0] < 250 << 20
-
-
-@pytest.mark.slow
-def test_memory_is_measured_in_a_process_of_its_own(train_step):
-    setting = train_step.Setting("tiny", 1, 4096, "float32", "cpu")
-    peaks = train_step.memory_in_own_process("autoencoder", "ours", True, setting)
-    assert len(peaks) == 2
-    assert all(0 < peak < 1 << 30 for peak in peaks)
 
 
 @pytest.mark.parametrize(
