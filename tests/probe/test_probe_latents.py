@@ -79,6 +79,13 @@ def test_latents_beyond_half_precision_are_refused(clips, tmp_path):
         PosteriorStore(tmp_path).append(torch.tensor([torch.nan]))
 
 
+def test_an_autoencoder_that_says_another_number_of_channels_is_refused(clips, tmp_path):
+    codec = LinearCodec()
+    codec.latent_channels = 5
+    with pytest.raises(ValueError, match="Linear: gives 6 latent channels, its configuration says 5"):
+        encode_clips(codec, clips, tmp_path)
+
+
 def test_draws_have_the_posterior_s_moments_and_the_same_numbers_for_all():
     mean, std = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 2.0]])
     generators = [torch.Generator().manual_seed(seed) for seed in range(4000)]

@@ -166,7 +166,7 @@ def test_an_autoencoder_of_the_package(clips, make_settings, tmp_path, tiny_auto
 
     tiny_autoencoder.requires_grad_(False)
     settings = make_settings(budgets=(1,), num_generated=2, batch_size=2, validation_draws=1)
-    document = run_probe({"star": as_codec(tiny_autoencoder)}, clips, settings, tmp_path)
+    document = run_probe({"star": tiny_autoencoder}, clips, settings, tmp_path)
     entry = document["autoencoders"]["star"]
     assert entry["class_name"] == "AutoencoderStar" and entry["frame_rate"] == 500
     fingerprint = codec_fingerprint(as_codec(tiny_autoencoder))

@@ -125,7 +125,8 @@ def encode_clips(
 ) -> EncodedClips:
     """Encode every clip; what does not fit into `memory_limit` bytes is written below `folder`.
 
-    Raises `ValueError` for latents that are not finite, or of which no channel varies.
+    Raises `ValueError` for latents that are not finite, of which no channel varies, or of another number of
+    channels than the autoencoder says.
     """
     store = PosteriorStore(folder, memory_limit)
     statistics = LatentStatistics(codec.latent_channels)
@@ -171,6 +172,11 @@ def encode_clips(
 def _encode(codec: Codec, part: ClipPart, index: int) -> tuple[torch.Tensor, torch.Tensor, str, int]:
     waveform = part.read(index, codec.sampling_rate, codec.audio_channels)
     moments = codec.encode(waveform[None])
+    if moments.mean.shape[1] != codec.latent_channels:
+        raise ValueError(
+            f"{codec.class_name}: gives {moments.mean.shape[1]} latent channels, its configuration says "
+            f"{codec.latent_channels}."
+        )
     return moments.mean[0], moments.std[0], moments.kind, waveform.shape[1]
 
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..audit import Codec, CodecFolder, common_rate, describe_run, load_codec
+from torch import nn
+
+from ..audit import Codec, CodecFolder, as_codec, common_rate, describe_run, load_codec
 from ..audit.audit import Progress, silent_progress
 from .clips import ProbeClips
 from .codec_probe import CodecProbe
@@ -20,7 +22,7 @@ REAL = "real"
 
 
 def run_probe(
-    codecs: Mapping[str, Codec | CodecFolder],
+    codecs: Mapping[str, Codec | CodecFolder | nn.Module],
     clips: ProbeClips,
     settings: ProbeSettings,
     folder: str | Path,
@@ -30,10 +32,14 @@ def run_probe(
 ) -> dict[str, Any]:
     """Probe autoencoders by name and return the document for JSON; see `probe_codec`.
 
-    A `CodecFolder` is loaded when its turn comes, so that one model is in memory at a time.
+    What `audit.as_codec` knows may be given, and folders that `audit.inspect_codec` has looked at: each of
+    these is loaded when its turn comes, so that one model is in memory at a time.
     """
     if not codecs:
         raise ValueError("`codecs` is empty: there is no autoencoder to probe.")
+    codecs = {
+        name: codec if isinstance(codec, CodecFolder) else as_codec(codec) for name, codec in codecs.items()
+    }
     settings = _judged_settings(settings, [codec.sampling_rate for codec in codecs.values()], judge)
     judge = judge or Judge(clips, settings, progress=progress)
     entries = {}
