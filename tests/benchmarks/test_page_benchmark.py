@@ -1,6 +1,7 @@
 """The table and the page come from the JSON."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -157,3 +158,12 @@ def test_json_that_is_none_is_refused_by_name(page, write_row, tmp_path):
     (folder / "decode.json").write_text(json.dumps(document))
     with pytest.raises(ValueError, match="measurements of another version"):
         page.Page(folder)
+
+
+def test_the_published_page_is_what_its_json_renders_to(page):
+    folder = Path(__file__).parents[2] / "docs" / "benchmarks"
+    if not folder.is_dir():
+        pytest.skip("nothing has been measured yet")
+    published = page.Page(folder)
+    assert folder.with_suffix(".md").read_text(encoding="utf-8") == published.render()
+    assert not any(document["origin"]["tiny"] for document in published.documents.values())
