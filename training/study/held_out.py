@@ -105,12 +105,16 @@ def measured(run: Run, held_out: HeldOut, audience: Audience | None = None) -> d
     write_json(file, content)
     line = ", ".join(f"{name} {value:.4g}" for name, value in content["metrics"].items() if value is not None)
     print(f"{run.name}: {line}", flush=True)
-    return content
+    return read_result(file)  # as written, to as many digits: what later calls find
 
 
 def kept_result(file: Path, mark: dict[str, Any]) -> dict[str, Any] | None:
     """What `file` holds if it is of `mark`: the same step, data and settings."""
     if not file.is_file():
         return None
-    kept = json.loads(file.read_text(encoding="utf-8"))
+    kept = read_result(file)
     return kept if kept["of"] == json.loads(json.dumps(mark)) else None
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))

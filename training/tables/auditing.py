@@ -10,7 +10,7 @@ from engine.arguments import option
 from engine.checkpoints import EXPORT_NAME
 from measurement import write_json
 from star_hf.audit import AuditSettings, ClipReader, Codec, Labels, audit_codec, inspect_codec, load_codec
-from study.held_out import HeldOut, kept_result
+from study.held_out import HeldOut, kept_result, read_result
 from study.runs import Run
 
 AUDIT_NAME = "audit.json"
@@ -69,7 +69,7 @@ def audited(run: Run, held_out: HeldOut, arguments: AuditArguments) -> dict[str,
         "probe": probe,
     }
     write_json(file, content)
-    return content
+    return read_result(file)
 
 
 def summary(audit: dict[str, Any]) -> dict[str, Any]:
