@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,16 +12,18 @@ import soundfile
 import torch
 
 import reproduce_tables
+from measurement import read_clips, reconstruct
 from star_hf.audit import as_codec
 from star_hf.autoencoder import AutoencoderStar
-from star_hf.evaluation import frechet_distance
+from star_hf.evaluation import band_errors, frechet_distance
 from star_hf.regularizers import growth_curve
 from study import execution, held_out as study_held_out
 from study.audience import Audience
-from tables import auditing, experiments, timing
+from tables import auditing, band_errors as tables_bands, experiments, timing
 from tables.experiments import Budget, Experiment, all_experiments, make_run
 from tables.generators import Generators, probe_settings
 from tables.results import mean_weight, told
+from tasks.vae_loading import load_vae
 
 STAR = Experiment("mamba", "star", 0)
 
@@ -381,7 +384,7 @@ def test_autoencoders_are_trained_and_measured(documents, options):
     for name, run in runs.items():
         assert run["steps"] == 2 and run["metrics"]["fad"] > 0
         assert run["minutes"] > 0 and run["measuring_minutes"] > 0
-        assert (run["audit"] is None) == (name not in WANTED[:2])
+        assert (run["audit"] is None) == (run["band_errors"] is None) == (name not in WANTED[:2])
     star = runs["mamba_star_seed0"]
     assert star["regularizer"] == "star" and runs["mamba_phase1_seed0"]["regularizer"] is None
     assert star["differs"]["model.context_type"] == "mamba"
@@ -393,6 +396,11 @@ def test_autoencoders_are_trained_and_measured(documents, options):
     for end in ("truncation_head", "truncation_tail"):
         assert audit[end]["channels"][-1] == 8 and len(audit[end]["stft"]) == len(audit[end]["channels"])
     assert audit["truncation_head"]["stft"][-1] == audit["truncation_tail"]["stft"][-1]
+    bands = star["band_errors"]
+    # of the eight bands, those below half of the rate
+    assert bands["edges_hz"][0] == [0, 250] and bands["edges_hz"][-1] == [2000, 4000]
+    assert all(len(values) == 5 for values in bands.values()) and min(bands["error_db"]) > 0
+    assert all(abs(bias) <= error for bias, error in zip(bands["bias_db"], bands["error_db"], strict=True))
     assert audit["clips"] == 4 and audit["probe_clips"] == 16 and 0 <= audit["probe_accuracy"] <= 1
     lafa = runs["mamba_lafa_seed0"]
     assert lafa["kl_per_channel"] is None and lafa["metrics"]["rate_kbps"] is None
@@ -434,6 +442,7 @@ def test_what_is_finished_is_not_repeated(documents, options, monkeypatch, capsy
     monkeypatch.setattr(execution.Trainings, "_run_script", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(study_held_out, "measure", lambda *_: pytest.fail("measured again"))
     monkeypatch.setattr(auditing, "audit_codec", lambda *_, **__: pytest.fail("audited again"))
+    monkeypatch.setattr(tables_bands, "band_errors", lambda *_: pytest.fail("measured again by band"))
     monkeypatch.setattr("star_hf.probe.codec_probe.train", lambda *_, **__: pytest.fail("probed again"))
     reproduce_tables.main(options("--only", "autoencoders,measure,generators"))
     printed = capsys.readouterr().out
@@ -444,6 +453,22 @@ def test_what_is_finished_is_not_repeated(documents, options, monkeypatch, capsy
         again = json.loads((docs / f"{name}.json").read_text())
         parts = ("runs", "tables") if name == "autoencoders" else ("autoencoders", "ranking")
         assert all(again[part] == documents[name][part] for part in parts)
+
+
+@pytest.mark.slow
+def test_errors_by_band_are_means_of_the_metric_over_the_clips(documents, options, clips):
+    folder = options.folder / "runs" / "mamba_star_seed0"
+    kept = json.loads((folder / "band_errors.json").read_text())
+    shown = documents["autoencoders"]["runs"]["mamba_star_seed0"]["band_errors"]
+    assert shown == {key: kept[key] for key in shown} and kept["of"]["held_out_clips"] == 4
+    phase1 = make_run(Experiment("mamba", "phase1", 0), folder.parent, Budget(data=str(clips)))
+    held_out = study_held_out.HeldOut(replace(phase1, recipe=options.folder / "recipes" / "phase1.yaml"))
+    vae, errors = load_vae(str(folder)), []
+    for _, waveform in read_clips(held_out.split()[1], "audio", vae):
+        errors.append(band_errors(reconstruct(vae, waveform)[None], waveform[None], 8000))
+    mean = [sum(values) / 4 for values in zip(*(each.error.tolist() for each in errors), strict=True)]
+    assert kept["error_db"] == pytest.approx(mean, rel=1e-4)
+    assert kept["edges_hz"] == [list(edges) for edges in errors[0].edges]
 
 
 @pytest.mark.slow

@@ -5,11 +5,14 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from comparison.metrics import Metric
+from star_hf.evaluation import band_errors
 from star_hf.probe.ranking import rank
 from star_hf.probe.report_text import summary
 from tables import paper
+from tables.band_comparison import NOISE_DIFFERENCE, compared_bands
 from tables.claims import judge
 from tables.documents import Documents
 from tables.figures import FIGURES, draw_figures, figures_of
@@ -47,6 +50,11 @@ def made_up_run(backbone, regularizer, seed, number):
     grid = [1, 2, 4, 8, 15, 16]
     curve = {"channels": grid, "stft": [20 - count * (0.5 + 0.01 * number) for count in grid]}
     audited = regularizer in ("isotropic", "star")
+    bands = {
+        "edges_hz": [[0, 1000], [1000, 4000], [4000, 8000]],
+        "error_db": [5 + 0.2 * number + 0.01 * seed + band for band in range(3)],
+        "bias_db": [-0.5, 0.0, 0.5],
+    }
     return {
         "backbone": backbone,
         "regularizer": regularizer,
@@ -82,6 +90,7 @@ def made_up_run(backbone, regularizer, seed, number):
         }
         if audited
         else None,
+        "band_errors": bands if audited else None,
     }
 
 
@@ -416,6 +425,44 @@ def test_every_number_comes_from_the_json(study, name, path, shown):
         assert any(line.startswith(shown) for line in changed)
 
 
+def set_band_errors(folder, backbone, regularizer, errors):
+    """The errors of the three bands, seed by seed."""
+    for seed, values in enumerate(errors):
+        name = run_name(backbone, regularizer, seed)
+        change(folder, "autoencoders", ("runs", name, "band_errors", "error_db"), values)
+
+
+def test_errors_by_band_are_told_by_the_rule_of_the_claims(study):
+    set_band_errors(study, "cnn", "isotropic", ([7.0, 8.0, 9.0], [7.1, 8.1, 9.1]))
+    # apart, the other way round, and overlapping
+    set_band_errors(study, "cnn", "star", ([6.0, 9.0, 9.05], [6.1, 9.1, 9.05]))
+    lower, *_ = compared_bands(Documents(study))
+    assert lower == "with a CNN, STAR's error is lower in 1 of 3 bands, higher in 1, not decided in 1"
+    assert f"{lower}; with a CNN-Mamba, STAR's error is lower in " in render_page(study)
+    # what the paper says of its figure is not known: the numbers are no test of it
+    assert not any("band" in claim.name for claim in judge(Documents(study)))
+
+
+def test_errors_by_band_need_both_methods_to_be_compared(study, monkeypatch):
+    monkeypatch.setattr("tables.figures.FIGURES", {"band_errors": FIGURES["band_errors"]})
+    keep_runs(study, lambda run: (run["backbone"], run["regularizer"]) != ("cnn", "isotropic"))
+    (only,) = compared_bands(Documents(study))
+    assert only.startswith("with a CNN-Mamba, ")
+    draw_figures(Documents(study), study)
+    assert (study / "band_errors.png").is_file()
+    keep_runs(study, lambda run: run["backbone"] == "cnn")
+    page = render_page(study)
+    assert "band_errors.png" in page and "STAR's error is" not in page
+
+
+def test_two_noises_of_one_spectrum_differ_by_what_the_page_says():
+    random = torch.Generator().manual_seed(0)
+    first, second = (0.1 * torch.randn(1, 2, 2**19, generator=random) for _ in range(2))
+    # the lowest band has bins about 0 Hz, which have no phase and vary more
+    for error in band_errors(first, second, 44100).error[1:]:
+        assert error == pytest.approx(NOISE_DIFFERENCE, rel=0.02)
+
+
 def test_reconstruction_is_shown_beside_what_is_generated(study):
     page = render_page(study)
     generated = page[page.index("### STAR-Gen") :]
@@ -455,8 +502,8 @@ def test_what_is_missing_is_named_and_its_sections_are_left_out(study):
     ]
     assert "mamba_star_seed1" in page and "Not measured yet: whether " in page
     assert "encode, s" not in page
-    assert {path.stem for path in study.glob("*.png")} == {"kl_profiles", "truncation"}
-    assert figures_of(Documents(study)) == {"kl_profiles", "truncation"}
+    figures = {"kl_profiles", "truncation", "band_errors"}
+    assert {path.stem for path in study.glob("*.png")} == figures_of(Documents(study)) == figures
     assert "![KL profiles of the growth" not in page
 
 

@@ -52,6 +52,15 @@ class Documents:
         """A number of the audits of the method's runs, by seed."""
         return _values(metric, {run["seed"]: run["audit"] or {} for run in self.runs_of(method)})
 
+    def band_errors(self, method: Method) -> dict[tuple[float, float], SeedValues]:
+        """Spectral error in dB of each band (low, high) in Hz of the method's runs, by seed."""
+        found = {run["seed"]: run["band_errors"] for run in self.runs_of(method) if run["band_errors"]}
+        first = next(iter(found.values()), {"edges_hz": []})
+        return {
+            tuple(edges): SeedValues({seed: each["error_db"][band] for seed, each in found.items()})
+            for band, edges in enumerate(first["edges_hz"])
+        }
+
     @property
     def kinds(self) -> list[str]:
         """The generators that some autoencoder was probed with."""

@@ -48,7 +48,7 @@ PROBED: dict[tuple[str, str], tuple[str, ...]] = {
     **{(OWN_BACKBONE, name): ("star_gen",) for name in RATE_SWEEP},
     **dict.fromkeys(LAFA_ABLATION, ("star_gen",)),
 }
-#: Whose channels and decoders are audited.
+#: Whose channels and decoders are audited, and whose errors are told by frequency band.
 AUDITED = ABLATION
 
 

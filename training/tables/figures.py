@@ -15,19 +15,14 @@ from star_hf.evaluation.accumulation import eighth_means
 from star_hf.evaluation.plots import save_figure
 from study.pictures import GREY, PALETTE, STYLE, finish_axes
 from tables import paper
+from tables.band_figure import band_errors, banded
 from tables.claims import FRECHET
-from tables.columns import (
-    BACKBONE_NAMES,
-    GENERATOR_NAMES,
-    growth_name,
-    method_name,
-    regularizer_name,
-)
+from tables.columns import GENERATOR_NAMES, growth_name, method_name, regularizer_name
 from tables.documents import Documents
+from tables.panels import draw_seeds, panels_by_backbone, visible_under_another
 from tables.paper import Method
 from tables.seeds import SeedValues
 
-COLORS = {"star": PALETTE[0], "isotropic": PALETTE[1], None: GREY}
 LOSS = "relative_flow_loss"
 
 Read = Callable[[Method], SeedValues | None]
@@ -67,7 +62,7 @@ def kl_profiles(documents: Documents, methods: list[Method]) -> Figure:
         _draw_eighths(axes, profiles, color, regularizer_name(method[1]))
 
     labels = {"xlabel": "latent channel", "ylabel": "KL [nats per frame]", "ylim": (0, None)}
-    return _by_backbone(methods, draw, labels)
+    return panels_by_backbone(methods, draw, labels)
 
 
 def truncation(documents: Documents, methods: list[Method]) -> Figure:
@@ -78,23 +73,21 @@ def truncation(documents: Documents, methods: list[Method]) -> Figure:
             curves = _audits(documents, method, f"truncation_{end}")
             channels = np.array(curves[0]["channels"])
             axes.set_xscale("log")
-            _draw_seeds(
+            draw_seeds(
                 axes,
                 100 * channels / channels[-1],
                 [curve["stft"] for curve in curves],
                 marker=mark,
                 linestyle=line,
-                # curves that lie on each other are all to be seen
-                linewidth=2 if method[1] == "star" else 4,
-                markersize=4 if method[1] == "star" else 7,
                 color=color,
                 label=f"{regularizer_name(method[1])}, {'first' if end == 'head' else 'last'} channels",
+                **visible_under_another(method),
             )
         shares = (2, 5, 10, 20, 50, 100)
         axes.set_xticks(shares, [str(share) for share in shares])
         axes.xaxis.set_minor_formatter(NullFormatter())
 
-    return _by_backbone(methods, draw, {"xlabel": "channels kept [%]", "ylabel": "STFT distance"})
+    return panels_by_backbone(methods, draw, {"xlabel": "channels kept [%]", "ylabel": "STFT distance"})
 
 
 def growth(documents: Documents, methods: list[Method]) -> Figure:
@@ -232,26 +225,6 @@ def _relative_distances(axes: Axes, documents: Documents, methods: Sequence[Meth
     axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
-def _by_backbone(
-    methods: Sequence[Method], draw: Callable[[Axes, Method, str], None], labels: dict[str, Any]
-) -> Figure:
-    """A panel for each backbone of the methods, that share their axes."""
-    backbones = list(dict.fromkeys(backbone for backbone, _ in methods))
-    figure = Figure(figsize=(1 + 4.5 * len(backbones), 4), layout="constrained")
-    panels = figure.subplots(1, len(backbones), squeeze=False, sharey=True)[0]
-    for axes, backbone in zip(panels, backbones, strict=True):
-        for method in methods:
-            if method[0] == backbone:
-                draw(axes, method, COLORS[method[1]])
-        axes.set(**labels)
-        axes.set_title(BACKBONE_NAMES[backbone], fontsize=10)
-        axes.legend(frameon=False, fontsize=8)
-        finish_axes(axes)
-    for axes in panels[1:]:
-        axes.set_ylabel("")
-    return figure
-
-
 def _ablated(documents: Documents) -> list[Method]:
     """The methods of Table 1 that have a KL, after Phase I of their backbones."""
     methods = documents.rows("table1")
@@ -288,20 +261,14 @@ def _draw_eighths(axes: Axes, profiles: np.ndarray, color: str, label: str) -> N
     eighths = [eighth_means(profile.tolist()) for profile in profiles]
     channels = np.arange(1, profiles.shape[1] + 1)
     centres = [group.mean() for group in np.array_split(channels, len(eighths[0]))]
-    _draw_seeds(axes, centres, eighths, marker="o", markersize=4, color=color, label=label)
+    draw_seeds(axes, centres, eighths, marker="o", markersize=4, color=color, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _draw_seeds(axes: Axes, x: Sequence[float], curves: Sequence[Sequence[float]], **style: Any) -> None:
-    """The mean of the seeds' curves, and a band from the lowest to the highest."""
-    values = np.array(curves)
-    axes.plot(x, values.mean(axis=0), **{"linewidth": 2, **style})
-    axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.2, linewidth=0)
 
 
 FIGURES = {
     "kl_profiles": Picture(_ablated, kl_profiles),
     "truncation": Picture(_truncated, truncation),
+    "band_errors": Picture(banded, band_errors),
     "growth": Picture(_grown, growth),
     "rate_sweep": Picture(_swept, rate_sweep),
     "generators": Picture(Documents.probed, generators),

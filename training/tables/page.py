@@ -8,6 +8,7 @@ from typing import Any
 from star_hf.probe.report_text import summary
 from study.pages import check_text, naming_the_folder, render_template, write_text
 from tables import paper
+from tables.band_comparison import NOISE_DIFFERENCE, compared_bands
 from tables.claims import Claim, judge
 from tables.columns import GENERATOR_NAMES, METRICS
 from tables.differences import differences
@@ -52,6 +53,8 @@ def render_page(folder: Path) -> str:
             "summary": _summary(documents),
             "timing": None if documents.timing is None else documents.timing["settings"],
             "probe": next((run["audit"] for run in documents.runs.values() if run["audit"]), {}),
+            "bands": compared_bands(documents),
+            "noise_difference": NOISE_DIFFERENCE,
             "generators_missing": _missing_generators(documents),
             "columns": _columns(documents),
             "commands": _commands(documents),

@@ -11,6 +11,7 @@ from study.audience import Audience
 from study.held_out import HeldOut, measured
 from study.runs import SECONDARY, Run, leaves, without_folders
 from tables.auditing import AuditArguments, audited, summary
+from tables.band_errors import measured_bands
 from tables.experiments import AUDITED, LAFA, PHASE1, RATE_SWEEP, REGULARIZERS, TABLES, Experiment
 
 SCRIPT = "reproduce_tables.py"
@@ -18,6 +19,7 @@ SCRIPT = "reproduce_tables.py"
 PLACES = (*SECONDARY, "init_from", "vae", "seed", "data.source")
 #: STAR's weights have a mean that depends on the growth function, and with it the rate does.
 MEAN_WEIGHT = "mean_kl_weight"
+BANDS_SHOWN = ("edges_hz", "error_db", "bias_db", "std_over_clips")
 
 
 @dataclass(frozen=True)
@@ -33,22 +35,25 @@ class Results:
         """All numbers of a finished run, measured once."""
         run = self.runs[experiment]
         result = measured(run, self.held_out, self.audience)
-        audit = None
+        audit = bands = None
         if experiment.kind in AUDITED:
             audit = audited(run, self.held_out, self.audit)
+            bands = measured_bands(run, self.held_out)
+        parts = [part for part in (result, audit, bands) if part is not None]
         latents = result["latents"]
         return {
             "backbone": experiment.backbone,
             "regularizer": experiment.regularizer,
             "seed": experiment.seed,
             **{name: result[name] for name in ("command", "steps", "minutes", "parameters", "posterior")},
-            "measuring_minutes": result["measuring_minutes"] + (audit or {}).get("measuring_minutes", 0.0),
+            "measuring_minutes": sum(part["measuring_minutes"] for part in parts),
             "differs": self.differences(experiment),
             MEAN_WEIGHT: mean_weight(run, len(latents["std_per_channel"])),
             "metrics": result["metrics"],
             "std_over_clips": result["std_over_clips"],
             "kl_per_channel": latents.get("kl_per_channel"),
             "audit": None if audit is None else summary(audit),
+            "band_errors": None if bands is None else {key: bands[key] for key in BANDS_SHOWN},
         }
 
     def document(self, argv: Sequence[str]) -> dict[str, Any]:

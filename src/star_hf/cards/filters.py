@@ -97,7 +97,8 @@ def machine(facts: Mapping[str, Any]) -> str:
     """A machine in general terms: its GPU, else its threads and what they can do."""
     if facts["gpu"]:
         return facts["gpu"]
-    return f"{facts['threads']} threads of a {facts['architecture']} CPU with {facts['cpu_capability']}"
+    threads = f"{facts['threads']} thread{'s' if facts['threads'] != 1 else ''}"
+    return f"{threads} of a {facts['architecture']} CPU with {facts['cpu_capability']}"
 
 
 def cell(text: object) -> str:
