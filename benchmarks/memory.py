@@ -3,9 +3,10 @@
 python benchmarks/memory.py --threads 2
 
 First a length that fits into memory whole is encoded and decoded with tiles and without, in float32; the
-results must be equal. Then each length is measured in a process of its own, with the default tiles of ten
-seconds: the peak above the loaded weights, input and result included. Of Stable Audio Open's size, with the
-default Mamba stack, in bf16 where the machine has instructions for it, and of the embedded checkpoint.
+results must be equal. Then each is measured in a process of its own: the peak above the loaded weights, input
+and result included. Ten minutes go in the default tiles of ten seconds; thirty seconds at once, as without
+`enable_tiling()`, and in the same tiles. Of Stable Audio Open's size, with the default Mamba stack, in bf16
+where the machine has instructions for it, and of the embedded checkpoint.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from star_hf.autoencoder import AutoencoderStar
 DIRECTIONS = ("encode", "decode")
 TOLERANCE = 1e-5  # of the tiled result, relative to the largest value of the untiled one
 WARM_UP_SECONDS = 1.0
+AUDIO_VALUES = 2 * 44100  # a second, of all sizes
 # diffusers tiles what is longer than 30 s, in tiles of 30 s.
 PEER_SECONDS = 70.0
 
@@ -47,10 +49,18 @@ def run(vae: AutoencoderStar, direction: str, x: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def peak_of(
-    size: str, direction: str, seconds: float, tile_seconds: float | None, device: str, precision: str
+    size: str,
+    direction: str,
+    seconds: float,
+    in_tiles: bool,
+    tile_seconds: float | None,
+    device: str,
+    precision: str,
 ) -> tuple[int, float]:
     """Bytes above the weights, and the time that it takes."""
-    vae = tiled(make_autoencoder(size).to(device, DTYPES[precision]), tile_seconds)
+    vae = make_autoencoder(size).to(device, DTYPES[precision])
+    if in_tiles:
+        tiled(vae, tile_seconds)
     run(vae, direction, make_input(vae, direction, WARM_UP_SECONDS))
 
     def timed() -> float:
@@ -117,27 +127,29 @@ def measure(arguments: argparse.Namespace) -> Report:
             errors = compare_tiles(size, arguments.check_seconds, arguments.tile_seconds, device.type)
             for direction in DIRECTIONS:
                 settings = (arguments.tile_seconds, device.type, precision)
-                (peak, taken), (short_peak, _) = (
-                    in_own_process(peak_of, size, direction, seconds, *settings) for seconds in (long, short)
-                )
-                report.measurements.append(
-                    Measurement(
-                        what=f"peak memory, {direction} {long:g} s, {size_name(size)}",
-                        peer_name=f"{short:g} s of the same",
-                        precision=precision,
-                        device=device.type,
-                        ours=peak,
-                        peer=short_peak,
-                        ratio=peak / short_peak,
-                        unit="B",
-                        target="memory",
-                        error=errors[direction],
-                        tolerance=TOLERANCE,
+                peak, taken = in_own_process(peak_of, size, direction, long, True, *settings)
+                for in_tiles in (False, True):
+                    short_peak, _ = in_own_process(peak_of, size, direction, short, in_tiles, *settings)
+                    report.measurements.append(
+                        Measurement(
+                            what=f"peak memory, {direction} {long:g} s, {size_name(size)}",
+                            peer_name=f"{short:g} s {'in the same tiles' if in_tiles else 'at once'}",
+                            precision=precision,
+                            device=device.type,
+                            ours=peak,
+                            peer=short_peak,
+                            ratio=peak / short_peak,
+                            unit="B",
+                            target=None if in_tiles else "memory",
+                            error=errors[direction],
+                            tolerance=TOLERANCE,
+                        )
                     )
-                )
+                audio = long * AUDIO_VALUES * DTYPES[precision].itemsize
                 report.remarks.append(
                     f"{direction} of {long:g} s, {size_name(size)}, {precision}, {device.type}: {taken:.1f} s"
-                    f", {long / taken:.1f} times as fast as it plays."
+                    f", {long / taken:.1f} times as fast as it plays; {audio / 1e6:.0f} MB of the "
+                    f"{peak / 1e6:.0f} are the audio itself."
                 )
     report.remarks.append(frames_lost_by_diffusers())
     report.setting = {

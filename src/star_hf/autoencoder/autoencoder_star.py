@@ -67,6 +67,7 @@ class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, Autoencode
     _supports_gradient_checkpointing = True
     _supports_group_offloading = False
     _no_split_modules = ["OobleckEncoderBlock", "OobleckDecoderBlock", "ContextStack"]
+    _repeated_blocks = ["OobleckEncoderBlock", "OobleckDecoderBlock"]
 
     @register_to_config
     def __init__(
@@ -162,6 +163,13 @@ class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, Autoencode
                 module.fold()
         return self
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile what takes the time of `encode` and `decode`: the CNN's blocks, as `torch.compile` does.
+
+        `nn.Module.compile` would compile `forward` alone, which no pipeline calls.
+        """
+        self.compile_repeated_blocks(*args, **kwargs)
+
     @torch.no_grad()
     def fit_linear_shortcut(self, waveforms: Iterable[torch.Tensor]) -> torch.Tensor:
         """Start as a linear codec of the front end's features: their principal components over `waveforms`.
@@ -186,6 +194,8 @@ class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, Autoencode
         return kept
 
     def _encode_features(self, x: torch.Tensor, first_frame: int = 0) -> torch.Tensor:
+        if x.shape[-1] % self.hop_length:
+            x = F.pad(x, (0, -x.shape[-1] % self.hop_length))
         if self.filterbank is not None:
             x = self.filterbank.analyze(x)
         features = self.encoder.features(to_channels_last(x))
@@ -194,8 +204,7 @@ class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, Autoencode
         return torch.cat([features, self.shortcut.to_latents(x).unsqueeze(2)], dim=1)
 
     def _encode(self, x: torch.Tensor) -> torch.Tensor:
-        frames = x.shape[-1] // self.hop_length
-        if self.use_tiling and frames > self.tile_frames:
+        if self.use_tiling and x.shape[-1] > self.tile_frames * self.hop_length:
             features = map_tiles(
                 self._encode_features, x, self.tile_frames, self._encoder_reach, self.hop_length, 1
             )
@@ -262,7 +271,6 @@ class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, Autoencode
             raise ValueError(
                 f"`x` must be a waveform of shape (batch, {channels}, samples > 0), not {tuple(x.shape)}."
             )
-        x = F.pad(x, (0, -x.shape[-1] % self.hop_length))
         parameters = self._by_slice(self._encode, x)
         if self.normalization is not None:
             parameters = self.normalization(parameters)

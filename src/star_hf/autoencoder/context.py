@@ -11,17 +11,16 @@ from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embe
 from torch import nn
 from torch.nn import functional as F
 from transformers import Mamba2Config
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+from .mamba import CHUNK_FRAMES, SegmentedMamba2Mixer
 
 CONTEXT_TYPES = ("mamba", "transformer", "none")
 HEAD_DIM = 64
+PIECE_FRAMES = 1024
 
 
 class BidirectionalMamba2Layer(nn.Module):
-    """One Mamba-2 mixer reads the frames forward, one backward; their outputs are added to the input.
-
-    transformers' mixer uses the kernels of mamba-ssm where they are installed and matrix products elsewhere.
-    """
+    """One Mamba-2 mixer reads the frames forward, one backward; their outputs are added to the input."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
@@ -32,17 +31,16 @@ class BidirectionalMamba2Layer(nn.Module):
             num_heads=max(1, 2 * hidden_size // min(HEAD_DIM, hidden_size)),
             state_size=64,
             n_groups=1,
-            # Short chunks halve the time of the matrix form against the default of 256.
-            chunk_size=64,
+            chunk_size=CHUNK_FRAMES,
             num_hidden_layers=1,
         )
         self.norm = nn.RMSNorm(hidden_size, eps=1e-5)
-        self.mixer = Mamba2Mixer(config, layer_idx=0)
-        self.reverse_mixer = Mamba2Mixer(config, layer_idx=0)
+        self.mixer = SegmentedMamba2Mixer(config)
+        self.reverse_mixer = SegmentedMamba2Mixer(config)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         normed = self.norm(hidden_states)
-        return hidden_states + self.mixer(normed) + self.reverse_mixer(normed.flip(1)).flip(1)
+        return hidden_states + self.mixer(normed) + self.reverse_mixer(normed, reverse=True)
 
 
 class TransformerLayer(nn.Module):
@@ -102,8 +100,17 @@ class ContextStack(nn.Module):
                 hidden_states = self._gradient_checkpointing_func(layer, hidden_states)
             else:
                 hidden_states = layer(hidden_states)
-        update = self.out_proj(self.norm(hidden_states))
-        return features + update.transpose(1, 2).unsqueeze(2)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return features + self._update(hidden_states)
+        # of a long sequence, the features are the most of the memory: no copy of them beyond the result
+        result = torch.empty_like(features)
+        pieces = (tensor.split(PIECE_FRAMES, dim=-1) for tensor in (features, result))
+        for piece, out, hidden in zip(*pieces, hidden_states.split(PIECE_FRAMES, dim=1), strict=True):
+            torch.add(piece, self._update(hidden), out=out)
+        return result
+
+    def _update(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.out_proj(self.norm(hidden_states)).transpose(1, 2).unsqueeze(2)
 
 
 def make_context(context_type: str, channels: int, hidden_size: int, num_layers: int) -> nn.Module:

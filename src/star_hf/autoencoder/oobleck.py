@@ -9,6 +9,7 @@ import math
 import torch
 from torch import nn
 
+from .context import PIECE_FRAMES
 from .layers import Conv1d, ConvTranspose1d
 from .snake import Snake
 from .tiling import map_tiles
@@ -122,7 +123,13 @@ class OobleckEncoder(_CheckpointedBlocks):
         return self.run_blocks(self.conv1(x))
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
-        return self.conv2(self.snake1(self.context(features)))
+        features = self.context(features)
+        if torch.is_grad_enabled():
+            return self._to_parameters(features)
+        return map_tiles(self._to_parameters, features, PIECE_FRAMES, 1, 1, 1)
+
+    def _to_parameters(self, features: torch.Tensor, first_frame: int = 0) -> torch.Tensor:
+        return self.conv2(self.snake1(features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.project(self.features(x))

@@ -1,11 +1,37 @@
-"""The Snake activation, computed block by block so that its intermediates never leave the cache."""
+"""The Snake activation, its intermediates kept in the cache of a CPU or the registers of a GPU."""
+
+import functools
+from types import ModuleType
 
 import torch
+from diffusers.utils import logging
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+logger = logging.get_logger(__name__)
+
 # Rows are processed in blocks of this many elements: two float32 buffers fit a core's second-level cache.
 _BLOCK_ELEMENTS = 1 << 17
+
+
+@functools.cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """`snake_kernels` where Triton is installed, as it is with PyTorch for CUDA on Linux, and works."""
+    try:
+        from . import snake_kernels
+
+        one = torch.ones(1, device=device)
+        snake_kernels.forward(one.view(1, 1), one, one, one.view(1, 1).clone())
+    except ImportError:
+        return None
+    except Exception as error:  # whatever a compiler that is missing or too old may raise
+        logger.warning(f"Triton cannot be used on {device}, Snake runs unfused: {error}")
+        return None
+    return snake_kernels
+
+
+def _kernels_for(x: torch.Tensor) -> ModuleType | None:
+    return _kernels(x.device) if x.is_cuda and x.dtype != torch.float64 else None
 
 
 def _row_blocks(*tensors: torch.Tensor):
@@ -42,6 +68,10 @@ class _Snake(torch.autograd.Function):
         x, frequency, gain = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_x = torch.empty_like(x, memory_format=torch.channels_last)
+        if (kernels := _kernels_for(x)) is not None:
+            rows = (_as_rows(grad), _as_rows(x))
+            grad_frequency, grad_gain = kernels.backward(*rows, frequency, gain, _as_rows(grad_x))
+            return grad_x, grad_frequency.to(frequency.dtype), grad_gain.to(gain.dtype)
         sum_dtype = torch.promote_types(x.dtype, torch.float32)
         grad_frequency = torch.zeros_like(frequency, dtype=sum_dtype)
         grad_gain = torch.zeros_like(gain, dtype=sum_dtype)
@@ -60,9 +90,12 @@ class _Snake(torch.autograd.Function):
 
 
 def _snake_forward(x: torch.Tensor, frequency: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
-    a, root_gain = frequency.to(x.dtype), gain.sqrt().to(x.dtype)
     out = torch.empty_like(x, memory_format=torch.channels_last)
     rows = (_as_rows(x), _as_rows(out))
+    if (kernels := _kernels_for(x)) is not None:
+        kernels.forward(rows[0], frequency, gain, rows[1])
+        return out
+    a, root_gain = frequency.to(x.dtype), gain.sqrt().to(x.dtype)
     for xs, ys in _row_blocks(*rows) if x.device.type == "cpu" else [rows]:
         _snake_rows(xs, a, root_gain, ys)
     return out

@@ -17,11 +17,11 @@ def map_tiles(
 
     Args:
         function: maps `(…, n · in_per_step)`, and the step that it starts at, to `(…, n · out_per_step)`.
-        x: `(…, steps · in_per_step)`.
+        x: `(…, steps · in_per_step)`; the last step may be cut short, where `function` takes that.
         tile_steps: steps of result per tile.
         reach: steps on either side that a step of the result depends on.
     """
-    steps = x.shape[-1] // in_per_step
+    steps = -(-x.shape[-1] // in_per_step)
     if steps <= tile_steps + reach:
         return function(x, 0)
     joined = None
