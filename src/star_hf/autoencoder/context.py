@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Mamba2Config
 
-from .mamba import CHUNK_FRAMES, SegmentedMamba2Mixer
+from .mamba import SegmentedMamba2Mixer
 
 CONTEXT_TYPES = ("mamba", "transformer", "none")
 HEAD_DIM = 64
@@ -31,7 +31,6 @@ class BidirectionalMamba2Layer(nn.Module):
             num_heads=max(1, 2 * hidden_size // min(HEAD_DIM, hidden_size)),
             state_size=64,
             n_groups=1,
-            chunk_size=CHUNK_FRAMES,
             num_hidden_layers=1,
         )
         self.norm = nn.RMSNorm(hidden_size, eps=1e-5)
