@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from engine.checkpoints import CheckpointError
+from engine.guard import FiniteGuard, TooManySkippedSteps
 from engine.run_setup import TrainingArguments, make_accelerator, open_log
 from engine.task import StepOutput, Task
 from engine.trainer import Trainer
@@ -99,6 +100,25 @@ def test_a_gradient_that_is_not_finite_is_skipped_too(train):
 def test_too_many_skipped_steps_in_a_row_stop_the_run_with_advice(train):
     with pytest.raises(FloatingPointError, match="3 steps in a row .* the last one step 4 .*learning rate"):
         train(LineTask(spoil=[0, 2, 3, 4]), max_skipped_steps=3)
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "weights"),
+    [
+        (
+            {"loss": math.nan, "stft": 1.0, "kl": math.inf, "grad_norm": 1.0},
+            "(--optimizer",
+            " of kl in `losses`",
+        ),
+        ({"loss": math.nan, "discriminator": math.nan}, "(--adversarial.optimizer.learning_rate)", None),
+    ],
+)
+def test_the_advice_names_what_can_be_changed(values, named, weights):
+    with pytest.raises(TooManySkippedSteps) as error:
+        FiniteGuard(1).skipped(3, values)
+    assert named in str(error.value)
+    assert ("a smaller weight" in str(error.value)) == (weights is not None)
+    assert weights is None or str(error.value).endswith(weights)
 
 
 def test_the_smallest_validation_value_is_kept(train):

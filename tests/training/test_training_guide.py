@@ -1,35 +1,34 @@
-"""training/README.md: its arithmetic, its commands, its options."""
+"""training/README.md and docs/scaling.md: the files, recipes and options that they name exist."""
 
-import contextlib
-import io
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "training" / "README.md").read_text(encoding="utf-8")
+GUIDE, SCALING = ("training/README.md", "docs/scaling.md")
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in (GUIDE, SCALING)}
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+def commands(script):
+    """The options of each command that runs `script`, as lists of words."""
+    for text in TEXTS.values():
+        for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if f"{script}.py" in line:
+                    yield [word.strip('"') for word in line.split(f"{script}.py", 1)[1].split()]
 
 
-def test_the_code_prints_what_the_guide_shows():
-    (shown,) = blocks("text")
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        for code in blocks("python"):
-            exec(compile(code, "training/README.md", "exec"), {})
-    assert printed.getvalue() == shown
-
-
-def test_files_that_the_guide_names_exist():
-    named = set(re.findall(r"(?:training|benchmarks|tests)/[\w/]+\.(?:py|yaml)", GUIDE))
-    assert len(named) > 10
+@pytest.mark.parametrize("page", TEXTS)
+def test_files_that_a_page_names_exist(page):
+    named = set(re.findall(r"(?:training|benchmarks|tests)/[\w/]+\.(?:py|yaml)", TEXTS[page]))
+    assert len(named) > 5
     assert not [name for name in named if not (ROOT / name).is_file()]
-    recipes = re.findall(r"recipes? (`\w+`(?:[^|;`]*`\w+`)*)", GUIDE)
-    names = {name for row in recipes for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_recipes_that_the_guide_names_exist():
+    rows = re.findall(r"recipes? (`\w+`(?:[^|;`]*`\w+`)*)", TEXTS[GUIDE])
+    names = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert {"star_phase1", "generator_lora", "dit_v"} <= names
     assert not [name for name in names if not (ROOT / f"training/recipes/{name}.yaml").is_file()]
 
@@ -41,13 +40,12 @@ def test_options_in_the_commands_exist(script):
     from tasks.generator_arguments import GeneratorArguments
 
     cls = {"train_autoencoder": AutoencoderArguments, "train_generator": GeneratorArguments}[script]
-    commands = [
-        line.split(f"{script}.py", 1)[1]
-        for block in blocks("bash")
-        for line in block.replace("\\\n", " ").splitlines()
-        if f"{script}.py" in line
-    ]
-    assert len(commands) >= 3
-    for command in commands:
-        argv = [word.strip('"') for word in command.split()]
-        parse_arguments(cls, [str(ROOT / word) if word.endswith(".yaml") else word for word in argv])
+    found = list(commands(script))
+    assert len(found) >= 3
+    for words in found:
+        parse_arguments(cls, [str(ROOT / word) if word.endswith(".yaml") else word for word in words])
+
+
+def test_the_guide_leads_to_what_moved():
+    for page in ("scaling", "troubleshooting"):
+        assert f"](../docs/{page}.md)" in TEXTS[GUIDE]
