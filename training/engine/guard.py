@@ -35,8 +35,9 @@ class FiniteGuard:
         raise TooManySkippedSteps(
             f"{self.in_a_row} steps in a row had a loss or a gradient that is not finite, the last one step "
             f"{step} ({listing}). The weights are those before them. Try, in this order: a tenth of the "
-            f"learning rate (--{self._network(values)}optimizer.learning_rate) with the same command, which continues from the last "
-            "checkpoint; --mixed_precision bf16 instead of fp16, or no; a smaller --optimizer.max_grad_norm"
+            f"learning rate (--{self._network(values)}optimizer.learning_rate) with the same command, which "
+            "continues from the last checkpoint; --mixed_precision bf16 instead of fp16, or no; a smaller "
+            f"--{self._network(values)}optimizer.max_grad_norm"
             + (f"; a smaller weight of {', '.join(bad)} in `losses`" if bad else "")
         )
 
