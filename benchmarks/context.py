@@ -44,7 +44,7 @@ def encode(vae: AutoencoderStar, frames: int) -> torch.Tensor:
     waveform = torch.randn(
         1, vae.config.audio_channels, samples, generator=generator, device=vae.device, dtype=vae.dtype
     )
-    return vae.encode(waveform).latent_dist.mean
+    return vae.encode(0.1 * waveform).latent_dist.mean
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from machine import FAST_BFLOAT16
 from measurements import Measurement, read_json, read_measurements
 from rows import ROWS
 from table import DEVICES, NOTHING, aligned, markdown, quantity, whole_table
-from targets import BFLOAT16, GPU, MAMBA, TARGETS, overall_verdict
+from targets import BFLOAT16, GPU, MAMBA, NOT_MET, TARGETS, overall_verdict, verdict
 from tried import HELPS, read_tried
 
 # Of the machine's cores, by others, while a row was measured: above it the row is marked.
@@ -164,7 +164,18 @@ class Page:
         if busy:
             listed = ", ".join(f"{name} {share:.0%}" for name, share in busy.items())
             lines.append(f"- **The machine was not idle**; other work took of its cores: {listed}.")
-        return ["", *lines]
+        return ["", *lines, *self._limits()]
+
+    def _limits(self) -> list[str]:
+        """How far the targets that are not met are from what the machine could do at most."""
+        limits = [
+            f"{measurement.what}, {measurement.device}, {measurement.ratio / measurement.share:.2f}x"
+            for measurement in self.everything
+            if measurement.share and verdict(measurement) == NOT_MET and measurement.ratio > 1
+        ]
+        if not limits:
+            return []
+        return [f"- At the full rate of matrix products these would be at most: {'; '.join(limits)}."]
 
 
 def missing_parts(documents: dict[str, dict[str, Any]]) -> set[str]:

@@ -37,6 +37,15 @@ def test_the_table_says_what_the_json_says(page, faster, write_row):
     assert (line[3], line[5], line[-1]) == ("1 s", "1.50x", "not met")
 
 
+def test_what_is_not_met_is_held_against_what_the_machine_allows(page, faster, write_row):
+    slow = faster(ours=1.0, peer=2.0, target="codec float32", share=0.8)
+    good = faster("encode, float32", ours=1.0, peer=3.0, target="codec float32", share=0.9)
+    text = page.Page(write_row("decode", [slow, good])).render()
+    (line,) = [line for line in text.splitlines() if "At the full rate" in line]
+    assert line.endswith("at most: decode, float32, cpu, 2.50x.")
+    assert "At the full rate" not in page.Page(write_row("decode", [good])).render()
+
+
 def test_cpu_and_gpu_stand_side_by_side(page, faster, write_row):
     cpu = faster(
         "decode, bfloat16", ours=1.0, peer=5.0, precision="bfloat16", target="codec bfloat16", share=0.5
