@@ -47,7 +47,7 @@ class Lender:
         if name not in self._made:
             import torch
 
-            folder = self.place / str(len(self._made))
+            folder = self.place / name.replace("/", "--")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 (FOLDERS.get(name) or REPOSITORIES[name])(folder, self)

@@ -141,3 +141,18 @@ def test_differences_that_pages_call_small_are():
 def test_what_a_page_quotes_is_measured(page, quote, values):
     words = quote.format(**values)
     assert words in (ROOT / page).read_text(encoding="utf-8"), f"{page} does not say: {words}"
+
+
+def test_the_readme_quotes_the_benchmark():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    measurements = json.loads((ROOT / "docs/benchmarks/decode.json").read_text(encoding="utf-8"))[
+        "measurements"
+    ]
+    for one in measurements:
+        row = (
+            f"| {one['what'].split(',')[0]} | {one['precision']} | {one['peer']:.2f} s "
+            f"| {one['ours']:.2f} s | {one['ratio']:.1f}x | "
+        )
+        assert row in readme
+    shares = [round(100 * one["share"]) for one in measurements]
+    assert f"at {min(shares)} to {max(shares)}% of the speed" in readme
