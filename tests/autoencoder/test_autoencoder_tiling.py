@@ -168,7 +168,8 @@ def test_inference_in_pieces_equals_the_pass_that_keeps_gradients(make_small, mo
         pieces = autoencoder(x)
         assert len(lengths) > 2
         assert relative_error(pieces.latent_dist.parameters, whole.latent_dist.parameters) < 1e-5
-        assert relative_error(pieces.sample, whole.sample) < 1e-5
+        # decoded from these latents, whose rounding errors an untrained decoder multiplies
+        assert relative_error(pieces.sample, whole.sample) < 1e-4
 
 
 @pytest.mark.parametrize(("in_per_step", "out_per_step"), [(1, 1), (3, 1), (1, 2)])

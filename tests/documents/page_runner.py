@@ -25,7 +25,7 @@ VARIABLES = {"MACHINE": "0", "FIRST_MACHINE": "127.0.0.1"}
 SHOWN_LINES = 15
 #: Stands for anything in output that a page shows.
 ELLIPSIS = "…"
-NUMBER = re.compile(r"[-+−]?\d[\d,.]*(?:e[-+]?\d+)?")
+UNITS = ("s", "min", "h", "B", "kB", "MB", "GB", "kiB", "MiB", "GiB")
 
 
 class PageError(AssertionError):
@@ -116,22 +116,23 @@ class PageRunner:
     def text(self, block: Block) -> None:
         """Output of the block above, under the same heading; `…` stands for what varies.
 
-        Right behind a Python block it is what that printed. With words in between, they tell of other data:
-        only the numbers may differ. Commands run at small size here: each line that is shown must be among
-        those printed, but for its numbers.
+        Right behind a Python block it is what that printed. With words in between it is of other data, and
+        commands run at small size here: then each line that is shown must be among those printed, but for its
+        numbers.
         """
         if self.last is None or self.last.section != block.section:
             return
-        shown, printed = block.text, self.printed
-        if self.last.language == "bash":
-            missing = [line for line in shown.splitlines() if line.strip() and not _prints(printed, line)]
-            if missing:
-                raise PageError(block.page, block.line, f"not printed above: {missing[0]}", printed)
+        if self.last.language == "python" and block.follows:
+            if not re.fullmatch(_pattern(block.text.rstrip()), self.printed.rstrip(), re.DOTALL):
+                raise PageError(
+                    block.page, block.line, "this is not what the block above prints", self.printed
+                )
             return
-        if not block.follows:
-            shown, printed = NUMBER.sub("#", shown), NUMBER.sub("#", printed)
-        if not re.fullmatch(_pattern(shown.rstrip()), printed.rstrip(), re.DOTALL):
-            raise PageError(block.page, block.line, "this is not what the block above prints", self.printed)
+        forms = [_form(line) for line in self.printed.splitlines()]
+        for number, line in enumerate(block.text.splitlines()):
+            pattern = _pattern(_form(line))
+            if line.strip() and not any(re.fullmatch(pattern, form) for form in forms):
+                raise PageError(block.page, block.line + number, f"not printed above: {line}", self.printed)
 
     def yaml(self, block: Block) -> None:
         """A recipe, or a configuration of accelerate; `# name.yaml` in its first line is where it belongs."""
@@ -167,13 +168,15 @@ def _pattern(shown: str) -> str:
     return ".*".join(map(re.escape, shown.split(ELLIPSIS)))
 
 
-def _prints(printed: str, line: str) -> bool:
-    """Whether `line` is among the printed ones, but for its numbers and the width of its gaps."""
-
-    def words(text: str) -> str:
-        return " ".join(NUMBER.sub("#", text).split())
-
-    return any(re.fullmatch(_pattern(words(line)), words(other)) for other in printed.splitlines())
+def _form(line: str) -> str:
+    """A line of output without what depends on data and size: numbers with their units, names with numbers."""
+    words: list[str] = []
+    for word in line.split():
+        is_number = any(character.isdigit() for character in word)
+        if words[-1:] == ["#"] and (is_number or word.rstrip(",;.") in UNITS):
+            continue
+        words.append("#" if is_number else word)
+    return " ".join(words)
 
 
 def _tell_time(start: float, place: str, what: str) -> None:

@@ -68,9 +68,9 @@ WRONG = {
     "an exit": (block("python", "raise SystemExit(1)"), 2, "SystemExit: 1"),
     "output": (block("python", "print(1)") + "\n" + block("text", "2"), 6, "not what the block above prints"),
     "words": (
-        block("python", "print('1 clip')") + "Elsewhere:\n" + block("text", "2 files"),
+        block("python", "print('1 clip')") + "Elsewhere:\n" + block("text", "2 clips"),
         6,
-        "not what the block above prints",
+        "not printed above: 2 clips",
     ),
     "a program": (block("bash", "# words\n\nlaunch-missiles now"), 4, "'launch-missiles' is none of star-hf"),
     "a shell": (block("bash", "star-hf info | grep x"), 2, "more of a shell"),
@@ -147,6 +147,11 @@ RIGHT = {
     "output of other data": block("python", "print('a', 3.25)")
     + "Elsewhere:\n"
     + block("text", "a -1,000.5"),
+    "output at another size": block(
+        "python", "print('step 2 | flow 1.5 flow_t2 3 | left 12 s, 1 file\\nstep 3')"
+    )
+    + "There:\n"
+    + block("text", "step 10 | flow -1.5e-4 flow_t0 9 flow_t2 8 | left 3 min, 3 …"),
     "text of another section": block("python", "print(1)") + "# Next\n" + block("text", "a picture"),
     "printed lines": block("bash", "star-hf info --help") + block("text", "Usage: star-hf info …"),
     "make": block("bash", "make test PYTEST_ARGS=-q"),
