@@ -165,11 +165,12 @@ class PageRunner:
 
 
 def _pattern(shown: str) -> str:
-    return ".*".join(map(re.escape, shown.split(ELLIPSIS)))
+    """`…` is anything, also nothing, with the blank before it."""
+    return ".*".join(map(re.escape, re.split(f" ?{ELLIPSIS}", shown)))
 
 
 def _form(line: str) -> str:
-    """A line of output without what depends on data and size: numbers with their units, names with numbers."""
+    """A line of output without what depends on data and size: numbers, their units, numbered names."""
     words: list[str] = []
     for word in line.split():
         is_number = any(character.isdigit() for character in word)

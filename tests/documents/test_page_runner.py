@@ -151,7 +151,7 @@ RIGHT = {
         "python", "print('step 2 | flow 1.5 flow_t2 3 | left 12 s, 1 file\\nstep 3')"
     )
     + "There:\n"
-    + block("text", "step 10 | flow -1.5e-4 flow_t0 9 flow_t2 8 | left 3 min, 3 …"),
+    + block("text", "step 10 | flow -1.5e-4 flow_t0 9 flow_t2 8 | left 3 min, 3 …\nstep 9 …"),
     "text of another section": block("python", "print(1)") + "# Next\n" + block("text", "a picture"),
     "printed lines": block("bash", "star-hf info --help") + block("text", "Usage: star-hf info …"),
     "make": block("bash", "make test PYTEST_ARGS=-q"),
