@@ -175,6 +175,20 @@ def _generate(page, prompt="a dog barking", seconds=1, steps=2, seed=0):
     page.get_by_label("Prompt", exact=True).press("Enter")
 
 
+def _download(page, button, attempts=3):
+    """What a button downloads. On a busy machine Gradio may draw it anew under the click."""
+    from playwright.sync_api import TimeoutError as NothingCame
+
+    for attempt in range(attempts):
+        try:
+            with page.expect_download(timeout=40_000) as download:
+                button.click()
+            return download.value
+        except NothingCame:
+            if attempt == attempts - 1:
+                raise
+
+
 def _pixels(element):
     """What Chromium shows of an element, (rows, columns, 3) in 0 to 255."""
     from PIL import Image
@@ -239,10 +253,9 @@ def test_a_prompt_becomes_a_sound_that_is_seen_and_downloaded(open_page, shoot, 
 
     clips = {}
     for format in ("WAV", "FLAC"):
-        with page.expect_download() as download:
-            page.locator("#clip-1").get_by_role("button", name=f"Download {format}").click()
-        path = tmp_path / download.value.suggested_filename
-        download.value.save_as(path)
+        download = _download(page, page.locator("#clip-1").get_by_role("button", name=f"Download {format}"))
+        path = tmp_path / download.suggested_filename
+        download.save_as(path)
         assert path.name == f"a-dog-barking-0.{format.lower()}"
         info = audio_info(path)
         assert (info.sampling_rate, info.channels, info.num_frames) == (44100, 2, 44100)
