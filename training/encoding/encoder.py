@@ -1,7 +1,7 @@
 """Clips to posteriors: spans, time-shifted versions, batches of equal length, and the encoder itself."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -41,7 +41,8 @@ class PosteriorEncoder:
         self.channels = vae.config.audio_channels
         self.dtype = PRECISION_DTYPES.get(mixed_precision)
         if isinstance(vae, AutoencoderStar):
-            vae.fold_weight_norm()
+            with self._autocast():  # weights are prepared for the precision that they are used in
+                vae.fold_weight_norm()
             if tile_seconds is not None:
                 vae.tile_frames = max(1, round(tile_seconds * vae.frame_rate))
                 vae.enable_tiling()
@@ -50,10 +51,12 @@ class PosteriorEncoder:
     def __call__(self, waveforms: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Mean and std `(latent_channels, frames)`, half precision on the CPU, of clips of equal shape."""
         batch = torch.stack(list(waveforms)).to(self.device)
-        autocast = nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
-        with autocast:
+        with self._autocast():
             moments = encode_moments(self.vae, batch)
         return list(zip(moments.mean.half().cpu(), moments.std.half().cpu(), strict=True))
+
+    def _autocast(self) -> AbstractContextManager:
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
 
 class ClipVersions:

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import nn
 
+from . import winograd
 from .convolution import convolve, convolve_transposed
 
 
@@ -35,7 +36,7 @@ class _WeightNormConvolution(nn.Module):
         self.weight_g = nn.Parameter(torch.empty(weight_shape[0], 1, 1))
         self.bias = None if bias_size is None else nn.Parameter(torch.empty(bias_size))
         self._fan_in = fan_in
-        self._folded: torch.Tensor | None = None
+        self.unfold()
         self.reset_parameters()
 
     @torch.no_grad()
@@ -59,7 +60,10 @@ class _WeightNormConvolution(nn.Module):
             self._folded = self._normalized_weight()
 
     def unfold(self) -> None:
-        self._folded = None
+        self._folded: torch.Tensor | None = None
+
+    def is_folded(self) -> bool:
+        return self._folded is not None
 
     def train(self, mode: bool = True):
         if mode:
@@ -72,7 +76,7 @@ class _WeightNormConvolution(nn.Module):
 
     def _apply(self, fn, recurse=True):
         # A folded weight follows its parameters to another device or dtype by being computed there.
-        folded = self._folded is not None
+        folded = self.is_folded()
         self.unfold()
         super()._apply(fn, recurse)
         if folded:
@@ -98,7 +102,29 @@ class Conv1d(_WeightNormConvolution):
         )
         self.stride, self.padding, self.dilation = stride, padding, dilation
 
+    def fold(self) -> None:
+        super().fold()
+        if self._can_be_filtered():
+            self._transformed, self._folded = winograd.transform_weight(self._folded), None
+
+    def unfold(self) -> None:
+        super().unfold()
+        self._transformed: torch.Tensor | None = None
+
+    def is_folded(self) -> bool:
+        return super().is_folded() or self._transformed is not None
+
+    def _can_be_filtered(self) -> bool:
+        same_length = self.stride == 1 and self.padding == winograd.TAPS // 2 * self.dilation
+        return same_length and winograd.is_faster(self.weight_v)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == self.weight_v.dtype and not torch.is_grad_enabled() and self._can_be_filtered():
+            transformed = self._transformed
+            if transformed is None and x.shape[-1] >= winograd.TRANSFORM_STEPS:
+                transformed = winograd.transform_weight(self.weight())
+            if transformed is not None:
+                return winograd.convolve(x, transformed, self.bias, self.dilation)
         return convolve(x, self.weight(), self.bias, self.stride, self.padding, self.dilation)
 
 
