@@ -60,6 +60,7 @@ def run_process(command: Sequence[str], threads: int, watch: bool = False) -> tu
     Raises `ValueError` with the last line that it said where it fails.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled files are there after the first turn
     peak = 0
     with tempfile.TemporaryFile() as said:
         started = time.perf_counter()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import star_hf
@@ -76,3 +79,24 @@ def test_progress_is_a_bar_on_a_terminal_and_a_line_elsewhere(monkeypatch, capsy
         assert not printed.out and "rain [falling]" in printed.err
         assert ("2/2" in printed.err) == terminal
         assert ("(2 steps)" in printed.err) != terminal
+
+
+COMMAND = "import atexit; atexit.register(print, 'left'); from star_hf.cli import run; run()"
+
+
+@pytest.mark.parametrize(("argument", "code"), [("--version", 0), ("--loudness", 2)])
+def test_a_process_of_its_own_says_and_returns_the_same(argument, code):
+    result = subprocess.run([sys.executable, "-c", COMMAND, argument], capture_output=True, text=True)
+    assert result.returncode == code
+    assert result.stdout.splitlines() == [star_hf.__version__, "left"][code // 2 :]
+    assert bool(result.stderr) == bool(code)
+
+
+def test_a_process_waits_for_its_threads():
+    command = (
+        "import threading, time; threading.Thread(target=lambda: (time.sleep(0.5), print('done'))).start()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", f"{command}; {COMMAND}", "--version"], capture_output=True, text=True
+    )
+    assert result.stdout.split() == [star_hf.__version__, "done", "left"]

@@ -41,6 +41,8 @@ class _WeightNormConvolution(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
+        if self.weight_v.is_meta:  # a checkpoint is about to be loaded
+            return
         # Unit gain and no bias: with PyTorch's default a deep decoder starts as a constant that ignores its
         # latents.
         self.weight_v.normal_(0, 1 / math.sqrt(self._fan_in))
@@ -52,7 +54,8 @@ class _WeightNormConvolution(nn.Module):
     def scale_(self, factor: float) -> None:
         """Multiply the normalized weight by `factor`, at initialization."""
         self.unfold()
-        self.weight_g.mul_(factor)
+        if not self.weight_g.is_meta:
+            self.weight_g.mul_(factor)
 
     def fold(self) -> None:
         """Compute the normalized weight once; dropped again by `unfold`, `train()` and `load_state_dict`."""
