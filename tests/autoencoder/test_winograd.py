@@ -66,6 +66,13 @@ def layer():
     return Conv1d(WIDTH, WIDTH, kernel_size=7, dilation=3, padding=9).eval()
 
 
+def reference(layer: Conv1d, x: torch.Tensor) -> torch.Tensor:
+    """What the layer computes, by PyTorch in float64."""
+    weight = torch._weight_norm(layer.weight_v.double(), layer.weight_g.double(), 0).unsqueeze(2)
+    arguments = {"padding": (0, layer.padding), "dilation": (1, layer.dilation)}
+    return F.conv2d(x.double(), weight, layer.bias.double(), **arguments)
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """The number of steps of every convolution that was computed by filtering."""
@@ -77,13 +84,24 @@ def calls(monkeypatch):
 @pytest.mark.parametrize("folded", [True, False])
 def test_a_wide_layer_filters_without_gradients(layer, calls, folded):
     x = signal(WIDTH, 2000)
-    expected = layer(x)  # with gradients, by PyTorch's convolution
-    assert calls == []
+    expected = reference(layer, x)
     if folded:
         layer.fold()
     with torch.no_grad():
         assert relative_error(layer(x), expected) < TOLERANCE
     assert calls == [2000]
+
+
+@pytest.mark.parametrize("steps", [512, 1500])
+def test_gradients_are_those_of_float64(layer, calls, steps):
+    x = signal(WIDTH, steps, batch=2).requires_grad_()
+    towards = torch.randn(2, WIDTH, 1, steps)
+    tensors = [x, *layer.parameters()]
+    actual = torch.autograd.grad(layer(x), tensors, towards)
+    assert calls == [steps, steps]  # forward, and the gradient of the input
+    expected = torch.autograd.grad(reference(layer, x), tensors, towards.double())
+    for gradient, exact in zip(actual, expected, strict=True):
+        assert relative_error(gradient, exact) < TOLERANCE
 
 
 def test_a_short_signal_does_not_pay_for_the_weights_transform(layer, calls):

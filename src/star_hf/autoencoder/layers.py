@@ -105,9 +105,13 @@ class Conv1d(_WeightNormConvolution):
         )
         self.stride, self.padding, self.dilation = stride, padding, dilation
 
+    @property
+    def _steps(self) -> tuple[int, int, int]:
+        return self.stride, self.padding, self.dilation
+
     def fold(self) -> None:
         super().fold()
-        if self._can_be_filtered():
+        if winograd.is_faster(self.weight_v, *self._steps):
             self._transformed, self._folded = winograd.transform_weight(self._folded), None
 
     def unfold(self) -> None:
@@ -117,18 +121,14 @@ class Conv1d(_WeightNormConvolution):
     def is_folded(self) -> bool:
         return super().is_folded() or self._transformed is not None
 
-    def _can_be_filtered(self) -> bool:
-        same_length = self.stride == 1 and self.padding == winograd.TAPS // 2 * self.dilation
-        return same_length and winograd.is_faster(self.weight_v)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dtype == self.weight_v.dtype and not torch.is_grad_enabled() and self._can_be_filtered():
-            transformed = self._transformed
-            if transformed is None and x.shape[-1] >= winograd.TRANSFORM_STEPS:
-                transformed = winograd.transform_weight(self.weight())
-            if transformed is not None:
-                return winograd.convolve(x, transformed, self.bias, self.dilation)
-        return convolve(x, self.weight(), self.bias, self.stride, self.padding, self.dilation)
+        if self._transformed is not None and self._can_be_filtered(x):
+            return winograd.convolve(x, self._transformed, self.bias, self.dilation)
+        return convolve(x, self.weight(), self.bias, *self._steps)
+
+    def _can_be_filtered(self, x: torch.Tensor) -> bool:
+        is_constant = not torch.is_grad_enabled()
+        return is_constant and x.dtype == torch.float32 and winograd.is_faster(self.weight_v, *self._steps)
 
 
 class ConvTranspose1d(_WeightNormConvolution):

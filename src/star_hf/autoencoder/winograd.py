@@ -27,22 +27,32 @@ _POINTS = (0.0, 0.5, -0.5, 0.75, -0.75, 1.25, -1.25, 2.0, -2.0)
 _TILES = 512
 # Narrower layers spend more on the transforms than they save.
 _CHANNELS = 128
-#: Shorter signals do not pay for the transform of a weight.
-TRANSFORM_STEPS = 1024
+# Of a batch; fewer do not pay for the transform of a weight.
+_STEPS = 1024
 
 
-def is_faster(weight: torch.Tensor) -> bool:
-    """Whether `convolve` is faster than PyTorch's convolution for `(out, in, ..., taps)`: wide, on a CPU, in
-    float32, with MKL, whose batches of small products make it so."""
+def is_faster(weight: torch.Tensor, stride: int, padding: int, dilation: int) -> bool:
+    """Whether `convolve` can do this convolution, and faster than PyTorch with a transformed weight at hand.
+
+    It needs wide layers in float32 on a CPU, and MKL, whose batches of small products make it fast.
+
+    Args:
+        weight: `(out, in, ..., taps)`.
+    """
     return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and weight.shape[-1] == TAPS
+        (weight.shape[-1], stride, padding) == (TAPS, 1, TAPS // 2 * dilation)
         and min(weight.shape[:2]) >= _CHANNELS
+        and weight.device.type == "cpu"
+        and weight.dtype == torch.float32
         and torch.backends.mkl.is_available()
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def is_worth_it(x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int, dilation: int) -> bool:
+    """Whether it is faster together with the transform of the weight."""
+    return x.shape[0] * x.shape[-1] >= _STEPS and is_faster(weight, stride, padding, dilation)
 
 
 def minimal_filter(points: Sequence[float], outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
