@@ -80,7 +80,10 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             (_, stride), (_, padding), (_, dilation), transposed, _ = ctx.arguments
             source, target = (grad, x) if transposed else (x, grad)
-            grad_weight = weight_gradient(source, target, weight.shape[-1], stride, padding, dilation)
+            if ctx.is_filtered:
+                grad_weight = winograd.weight_gradient(source, target, dilation)
+            else:
+                grad_weight = weight_gradient(source, target, weight.shape[-1], stride, padding, dilation)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum(dim=(0, 2, 3))
         return grad_x, grad_weight, grad_bias, None, None, None, None, None

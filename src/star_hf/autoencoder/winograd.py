@@ -2,8 +2,9 @@ r"""Winograd's minimal filtering over time: a convolution of 7 taps in less than
 
 Four outputs of seven taps are ten products instead of 28, \(y = A^T [(G w) \odot (B^T x)]\) (Lavin and Gray,
 "Fast Algorithms for Convolutional Neural Networks", 2016, F(4, 7)). Over channels the ten products are matrix
-products, and a dilated convolution is one on every d-th step. The cost is rounding, in float32 about 2e-6 of
-the output; bf16 would lose 5%, and stays with PyTorch's convolution.
+products, and a dilated convolution is one on every d-th step. The gradient of the weight is the same in
+reverse order. The cost is rounding, in float32 about 2e-6 of the output; bf16 would lose 5%, and stays with
+PyTorch's convolution.
 """
 
 from __future__ import annotations
@@ -103,30 +104,75 @@ def convolve(
     """
     recover, _, of_input = _matrices()
     steps, channels = x.shape[-1], transformed.shape[-1]
-    tiles = math.ceil(steps / (OUTPUTS * dilation))
-    # Of one block, for each of the interleaved signals that the dilation makes of one.
-    count = math.ceil(tiles / math.ceil(tiles * dilation / _TILES))
-    length = count * OUTPUTS * dilation
-    spread = x.new_empty(dilation, count, PRODUCTS, x.shape[1])
-    products = x.new_empty(PRODUCTS, dilation * count, channels)
-    recovered = x.new_empty(dilation * count, OUTPUTS, channels)
-    ordered = recovered.view(dilation, count, OUTPUTS, channels).permute(1, 2, 0, 3)
+    spread = _empty_tiles(x, dilation)
+    length = OUTPUTS * spread[..., 0, 0].numel()
+    count = spread.shape[0] * spread.shape[1]
+    products = x.new_empty(PRODUCTS, count, channels)
+    recovered = x.new_empty(count, OUTPUTS, channels)
+    in_order = recovered.view(*spread.shape[:2], OUTPUTS, channels).permute(1, 2, 0, 3)
     out = x.new_empty(x.shape[0], steps, channels)
-    for source, target in zip(x.squeeze(2).transpose(1, 2), out, strict=True):
+    for source, target in zip(_as_rows(x), out, strict=True):
         for start in range(0, steps, length):
-            first = start - TAPS // 2 * dilation
-            window = _rows(source, first, first + length + (TAPS - 1) * dilation)
-            for phase, part in enumerate(spread):
-                taps = window[phase::dilation].unfold(0, PRODUCTS, OUTPUTS).transpose(1, 2)
-                torch.bmm(of_input.expand(count, -1, -1), taps, out=part)
+            _spread(of_input, source, start - TAPS // 2 * dilation, spread)
             torch.bmm(spread.flatten(0, 1).transpose(0, 1), transformed, out=products)
-            torch.bmm(recover.expand(dilation * count, -1, -1), products.transpose(0, 1), out=recovered)
+            torch.bmm(recover.expand(count, -1, -1), products.transpose(0, 1), out=recovered)
             piece = target[start : start + length]
             whole = piece if len(piece) == length else piece.new_empty(length, channels)
-            torch.add(ordered, 0 if bias is None else bias, out=whole.view(ordered.shape))
+            torch.add(in_order, 0 if bias is None else bias, out=whole.view(in_order.shape))
             if whole is not piece:
                 piece.copy_(whole[: len(piece)])
     return out.transpose(1, 2).unsqueeze(2)
+
+
+def weight_gradient(x: torch.Tensor, grad: torch.Tensor, dilation: int) -> torch.Tensor:
+    r"""Gradient of the weight of `convolve`, \(G^T \sum (B^T x) \odot (A y)\) over all tiles.
+
+    Args:
+        x: the input, `(batch, in, 1, time)` in channels-last memory.
+        grad: y, gradient of the output, `(batch, out, 1, time)` in channels-last memory.
+        dilation: d, steps between the taps.
+
+    Returns:
+        `(out, in, 1, 7)`.
+    """
+    recover, of_weight, of_input = _matrices()
+    spread, spread_grad = _empty_tiles(x, dilation), _empty_tiles(grad, dilation)
+    length = OUTPUTS * spread[..., 0, 0].numel()
+    products = x.new_zeros(PRODUCTS, x.shape[1], grad.shape[1])
+    for source, target in zip(_as_rows(x), _as_rows(grad), strict=True):
+        for start in range(0, x.shape[-1], length):
+            _spread(of_input, source, start - TAPS // 2 * dilation, spread)
+            _spread(recover.T, target, start, spread_grad)
+            products.baddbmm_(
+                spread.flatten(0, 1).permute(1, 2, 0), spread_grad.flatten(0, 1).transpose(0, 1)
+            )
+    taps = torch.mm(of_weight.T, products.flatten(1)).view(TAPS, *products.shape[1:])
+    return taps.permute(2, 1, 0).unsqueeze(2)
+
+
+def _as_rows(x: torch.Tensor) -> torch.Tensor:
+    """`(batch, channels, 1, time)` → `(batch, time, channels)`, a view."""
+    return x.squeeze(2).transpose(1, 2)
+
+
+def _empty_tiles(x: torch.Tensor, dilation: int) -> torch.Tensor:
+    """For one block of tiles of x: `(dilation, tiles, 10, channels)`.
+
+    A dilation makes that many interleaved signals of one, each with its own tiles. Blocks are of equal size.
+    """
+    tiles = math.ceil(x.shape[-1] / (OUTPUTS * dilation))
+    count = math.ceil(tiles / math.ceil(tiles * dilation / _TILES))
+    return x.new_empty(dilation, count, PRODUCTS, x.shape[1])
+
+
+def _spread(matrix: torch.Tensor, x: torch.Tensor, first: int, out: torch.Tensor) -> None:
+    """Multiply the tiles of x `(time, channels)` from step `first` on by `matrix`, into `out`."""
+    dilation, count = out.shape[:2]
+    size = matrix.shape[1]
+    window = _rows(x, first, first + ((count - 1) * OUTPUTS + size) * dilation)
+    for phase, part in enumerate(out):
+        tiles = window[phase::dilation].unfold(0, size, OUTPUTS).transpose(1, 2)
+        torch.bmm(matrix.expand(count, -1, -1), tiles, out=part)
 
 
 def _rows(x: torch.Tensor, first: int, end: int) -> torch.Tensor:
