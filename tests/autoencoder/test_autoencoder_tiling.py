@@ -7,7 +7,7 @@ import torch
 
 from star_hf.autoencoder import oobleck
 from star_hf.autoencoder.layers import to_channels_last
-from star_hf.autoencoder.tiling import map_tiles
+from star_hf.autoencoder.tiling import GRID_STEPS, map_tiles
 
 CONFIGS = [
     {"filterbank_bands": 1, "downsampling_ratios": [2, 4]},
@@ -50,7 +50,7 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize("tile_frames", [1, 7, 30])
 @pytest.mark.parametrize("samples_beyond_the_last_hop", [0, 1])
 def test_tiled_equals_untiled(autoencoder, monkeypatch, tile_frames, samples_beyond_the_last_hop):
-    x = torch.randn(2, 2, 70 * autoencoder.hop_length + samples_beyond_the_last_hop)
+    x = torch.randn(2, 2, 170 * autoencoder.hop_length + samples_beyond_the_last_hop)
     posterior = autoencoder.encode(x).latent_dist
     decoded = autoencoder.decode(posterior.mean).sample
     encoded_tiles = count_calls(monkeypatch, autoencoder, "_encode_features")
@@ -63,9 +63,9 @@ def test_tiled_equals_untiled(autoencoder, monkeypatch, tile_frames, samples_bey
     assert relative_error(tiled.std, posterior.std) < 1e-5
     assert relative_error(autoencoder.decode(posterior.mean).sample, decoded) < 1e-5
 
-    longest = tile_frames + 2 * autoencoder._encoder_reach
+    longest = tile_frames + 2 * autoencoder._encoder_reach + GRID_STEPS
     assert len(encoded_tiles) > 1 and max(encoded_tiles) <= longest * autoencoder.hop_length
-    longest = tile_frames + 2 * autoencoder._decoder_reach
+    longest = tile_frames + 2 * autoencoder._decoder_reach + GRID_STEPS
     assert len(decoded_tiles) > 1 and max(decoded_tiles) <= longest
 
 
@@ -109,7 +109,7 @@ def frames_that_matter(gradient: torch.Tensor, per_frame: int, frame: int) -> tu
 
 @pytest.mark.parametrize("end", ["encoder", "decoder"])
 def test_reach_bounds_the_receptive_field(autoencoder, end):
-    """The gradient of one frame's result is zero beyond the reach, and the reach is no wild overestimate."""
+    """The gradient of one frame's result is zero beyond the reach, which is about twice as far."""
     autoencoder.double()
     reach = getattr(autoencoder, f"_{end}_reach")
     frame, frames = reach + 3, 2 * reach + 7
@@ -126,7 +126,7 @@ def test_reach_bounds_the_receptive_field(autoencoder, end):
     (gradient,) = torch.autograd.grad(result.square().sum(), x)
     before, after = frames_that_matter(gradient, per_frame, frame)
     assert max(before, after) <= reach
-    assert min(before, after) >= reach / 2
+    assert min(before, after) >= reach / 3
 
 
 @torch.no_grad()

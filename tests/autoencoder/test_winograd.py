@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from star_hf import AutoencoderStar
 from star_hf.autoencoder import winograd
 from star_hf.autoencoder.layers import Conv1d, to_channels_last
+from star_hf.autoencoder.tiling import GRID_STEPS
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="PyTorch without MKL")
 WIDTH = 128
@@ -48,6 +49,17 @@ def test_convolution_is_pytorchs_in_float64(steps, dilation):
     )
     assert relative_error(actual, expected) < TOLERANCE
     assert actual.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dilation", [1, 3, 9])
+def test_what_begins_on_the_grid_is_rounded_alike(dilation):
+    x, transformed = signal(WIDTH, 5000), winograd.transform_weight(torch.randn(WIDTH, WIDTH, 1, 7))
+    whole, edge = winograd.convolve(x, transformed, None, dilation), 6 * dilation
+    for start in (2 * GRID_STEPS, 2 * GRID_STEPS + dilation):
+        part = x[..., start:3000].contiguous(memory_format=torch.channels_last)
+        inner = winograd.convolve(part, transformed, None, dilation)[..., edge:-edge]
+        error = relative_error(inner, whole[..., start + edge : 3000 - edge])
+        assert error < 1e-7 if start % GRID_STEPS == 0 else error > 5e-7
 
 
 def test_no_bias():
@@ -170,10 +182,11 @@ def test_a_wide_autoencoder_is_diffusers_whole_and_in_tiles(calls):
     model = AutoencoderStar.from_oobleck(oobleck, context_type="none").fold_weight_norm()
     latents, waveform = torch.randn(1, WIDTH // 2, 400), torch.randn(1, 2, 3200)
     expected = oobleck.decode(latents).sample, oobleck.encode(waveform).latent_dist.mean
-    for tile_frames in (None, 111):
-        if tile_frames is not None:
-            model.tile_frames = tile_frames
-            model.enable_tiling()
-        assert relative_error(model.decode(latents).sample, expected[0]) < 1e-5
-        assert relative_error(model.encode(waveform).latent_dist.mean, expected[1]) < 1e-5
+    whole = model.decode(latents).sample, model.encode(waveform).latent_dist.mean
+    model.tile_frames = 111
+    model.enable_tiling()
+    in_tiles = model.decode(latents).sample, model.encode(waveform).latent_dist.mean
+    for output, tiled, reference in zip(whole, in_tiles, expected, strict=True):
+        assert relative_error(output, reference) < 1e-5
+        assert relative_error(tiled, output) < 3e-6
     assert calls

@@ -29,10 +29,6 @@ def _short_sleep(sleep, seconds: float) -> None:
     sleep(min(seconds, 0.001))
 
 
-def _short_sleep(sleep, seconds: float) -> None:
-    sleep(min(seconds, 0.001))
-
-
 @pytest.fixture
 def client(hub, tmp_path, monkeypatch):
     """Point the huggingface_hub of this process at `hub`, with an empty home, and log `me` in.

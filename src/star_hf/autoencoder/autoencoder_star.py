@@ -24,7 +24,7 @@ from .oobleck import OobleckDecoder, OobleckEncoder
 from .outputs import AutoencoderStarDecoderOutput, AutoencoderStarEncoderOutput, AutoencoderStarOutput
 from .posterior import Generators, normal_numbers
 from .shortcut import LinearShortcut
-from .tiling import map_tiles
+from .tiling import GRID_STEPS, map_tiles
 
 
 class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMixin):
@@ -206,7 +206,13 @@ class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, Autoencode
     def _encode(self, x: torch.Tensor) -> torch.Tensor:
         if self.use_tiling and x.shape[-1] > self.tile_frames * self.hop_length:
             features = map_tiles(
-                self._encode_features, x, self.tile_frames, self._encoder_reach, self.hop_length, 1
+                self._encode_features,
+                x,
+                self.tile_frames,
+                self._encoder_reach,
+                self.hop_length,
+                1,
+                GRID_STEPS,
             )
         else:
             features = self._encode_features(x)
@@ -236,7 +242,13 @@ class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, Autoencode
             features = torch.cat([features, latents.to(features.dtype)], dim=1)
         if self.use_tiling and z.shape[-1] > self.tile_frames:
             return map_tiles(
-                self._decode_features, features, self.tile_frames, self._decoder_reach, 1, self.hop_length
+                self._decode_features,
+                features,
+                self.tile_frames,
+                self._decoder_reach,
+                1,
+                self.hop_length,
+                GRID_STEPS,
             )
         return self._decode_features(features)
 

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import torch
 
+#: `grid` of what filters: `winograd.py` computes 4 steps at a time, with dilations of 1, 3 and 9.
+GRID_STEPS = 36
+
 
 def map_tiles(
     function: Callable[[torch.Tensor, int], torch.Tensor],
@@ -12,6 +15,7 @@ def map_tiles(
     reach: int,
     in_per_step: int,
     out_per_step: int,
+    grid: int = 1,
 ) -> torch.Tensor:
     """Apply `function` along the last axis in tiles; a `reach` wide enough gives the result of one pass.
 
@@ -20,6 +24,8 @@ def map_tiles(
         x: `(…, steps · in_per_step)`; the last step may be cut short, where `function` takes that.
         tile_steps: steps of result per tile.
         reach: steps on either side that a step of the result depends on.
+        grid: tiles begin at multiples of so many steps, for a function whose rounding depends on where it
+            begins.
     """
     steps = -(-x.shape[-1] // in_per_step)
     if steps <= tile_steps + reach:
@@ -27,7 +33,7 @@ def map_tiles(
     joined = None
     for start in range(0, steps, tile_steps):
         end = min(start + tile_steps, steps)
-        left, right = max(0, start - reach), min(steps, end + reach)
+        left, right = max(0, start - reach) // grid * grid, min(steps, end + reach)
         tile = function(x[..., left * in_per_step : right * in_per_step], left)
         if joined is None:
             layout = torch.channels_last if tile.ndim == 4 else torch.contiguous_format
