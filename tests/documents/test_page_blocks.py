@@ -45,6 +45,11 @@ def test_the_blocks_run(name, reader, hub):
     PageRunner(Programs(reader, training=not name.startswith(RENDERED))).run(page.blocks())
 
 
+@pytest.mark.parametrize("name", find(PAGES))
+def test_no_gap_was_left_to_be_filled(name):
+    assert not re.findall(r"@[A-Z]+@|\b(?:XX+|YY+|TODO|TBD|FIXME)\b", Page.read(name).text)
+
+
 def test_commands_in_running_text_have_their_options(reader):
     """They may leave out what the sentence tells, and `…` for the reader to fill in."""
     import star_hf.cli

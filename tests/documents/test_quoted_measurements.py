@@ -154,5 +154,5 @@ def test_the_readme_quotes_the_benchmark():
             f"| {one['ours']:.2f} s | {one['ratio']:.1f}x | "
         )
         assert row in readme
-    shares = [round(100 * one["share"]) for one in measurements]
+    shares = [round(100 * one["share"]) for one in measurements if one["precision"] == "bfloat16"]
     assert f"at {min(shares)} to {max(shares)}% of the speed" in readme
