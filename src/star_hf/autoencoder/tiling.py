@@ -30,11 +30,13 @@ def map_tiles(
     steps = -(-x.shape[-1] // in_per_step)
     if steps <= tile_steps + reach:
         return function(x, 0)
+    # of one shape, but for the last: nothing is planned or compiled anew for each
+    length = tile_steps + 2 * reach + grid - 1
     joined = None
     for start in range(0, steps, tile_steps):
         end = min(start + tile_steps, steps)
-        left, right = max(0, start - reach) // grid * grid, min(steps, end + reach)
-        tile = function(x[..., left * in_per_step : right * in_per_step], left)
+        left = max(0, start - reach) // grid * grid
+        tile = function(x[..., left * in_per_step : (left + length) * in_per_step], left)
         if joined is None:
             layout = torch.channels_last if tile.ndim == 4 else torch.contiguous_format
             shape = (*tile.shape[:-1], steps * out_per_step)
