@@ -24,6 +24,7 @@ def test_tiles_that_change_the_result_are_refused(memory, monkeypatch, half):
         return vae
 
     monkeypatch.setattr(memory, "make_autoencoder", without_overlap)
+    monkeypatch.setattr("star_hf.autoencoder.autoencoder_star.GRID_STEPS", 1)
     with pytest.raises(ValueError, match=f"tiled {half} of tiny differs from untiled"):
         memory.compare_tiles("tiny", 4.0, 1.0, "cpu")
 
