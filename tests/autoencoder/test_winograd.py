@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from star_hf import AutoencoderStar
 from star_hf.autoencoder import winograd
 from star_hf.autoencoder.layers import Conv1d, to_channels_last
-from star_hf.autoencoder.tiling import GRID_STEPS
+from star_hf.autoencoder.oobleck import GRID_STEPS
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="PyTorch without MKL")
 WIDTH = 128

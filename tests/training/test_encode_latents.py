@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from star_hf import AutoencoderStar
-from star_hf.autoencoder.tiling import GRID_STEPS
+from star_hf.autoencoder.oobleck import GRID_STEPS
 from star_hf.data import LatentDataset, LatentStatistics, open_latents, row_captions
 
 CHANNELS = 8

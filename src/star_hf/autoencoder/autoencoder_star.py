@@ -20,11 +20,11 @@ from .conversion import ConversionMixin
 from .filterbank import make_front_end
 from .layers import _WeightNormConvolution, from_channels_last, to_channels_last
 from .loading import ExactLoadingMixin
-from .oobleck import OobleckDecoder, OobleckEncoder
+from .oobleck import GRID_STEPS, OobleckDecoder, OobleckEncoder
 from .outputs import AutoencoderStarDecoderOutput, AutoencoderStarEncoderOutput, AutoencoderStarOutput
 from .posterior import Generators, normal_numbers
 from .shortcut import LinearShortcut
-from .tiling import GRID_STEPS, map_tiles
+from .tiling import map_tiles
 
 
 class AutoencoderStar(ConversionMixin, ExactLoadingMixin, ModelMixin, AutoencoderMixin, ConfigMixin):

@@ -104,7 +104,7 @@ def weight_gradient(
     Returns:
         `(target channels, source channels, 1, kernel_size)`.
     """
-    x, y = (tensor.squeeze(2).transpose(1, 2) for tensor in (source, target))  # (B, T, C), C contiguous
+    x, y = (winograd.as_rows(tensor) for tensor in (source, target))  # (B, T, C), C contiguous
     steps, channels = y.shape[1:]
     taps = kernel_size, stride, padding, dilation
     if steps < channels:
@@ -133,10 +133,7 @@ def _windows(
     """
     first = start * stride - padding
     end = first + (steps - 1) * stride + (kernel_size - 1) * dilation + 1
-    before, after = max(0, -first), max(0, end - x.shape[1])
-    x = x[:, max(0, first) : end]
-    if before or after:
-        x = F.pad(x, (0, 0, before, after))
+    x = winograd.rows_between(x, first, end)
     batch, _, channels = x.shape
     example, row, channel = x.stride()
     return x.as_strided(

@@ -12,12 +12,15 @@ from torch import nn
 from .context import PIECE_FRAMES
 from .layers import Conv1d, ConvTranspose1d
 from .snake import Snake
-from .tiling import GRID_STEPS, map_tiles
+from .tiling import map_tiles
+from .winograd import OUTPUTS, PRODUCTS
 
 DILATIONS = (1, 3, 9)
 # Half of a kernel of 7 at each of a residual unit's dilations, in samples of the unit's rate, and as much
 # again: minimal filtering computes 4 steps from 10, and their rounding depends on all 10.
-RESIDUAL_REACH = 6 * sum(DILATIONS)
+RESIDUAL_REACH = (PRODUCTS - OUTPUTS) * sum(DILATIONS)
+#: Tiles begin at multiples of this, so that the filter's steps are the same in all of them.
+GRID_STEPS = OUTPUTS * math.lcm(*DILATIONS)
 
 # On a CPU, inference runs each block on pieces of the signal whose widest feature map has about this many
 # bytes: they stay in the cache, and the allocator reuses their memory instead of asking for new pages.

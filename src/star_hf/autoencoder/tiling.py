@@ -4,9 +4,6 @@ from collections.abc import Callable
 
 import torch
 
-#: `grid` of what filters: `winograd.py` computes 4 steps at a time, with dilations of 1, 3 and 9.
-GRID_STEPS = 36
-
 
 def map_tiles(
     function: Callable[[torch.Tensor, int], torch.Tensor],

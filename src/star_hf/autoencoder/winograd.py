@@ -21,7 +21,7 @@ from torch.nn import functional as F
 TAPS = 7
 OUTPUTS = 4
 PRODUCTS = OUTPUTS + TAPS - 1
-# Small, close to 1, and far enough apart: of 700 choices these round least.
+# Exact in binary, near 1 and far enough apart: the transforms cancel, and round, little.
 _POINTS = (0.0, 0.5, -0.5, 0.75, -0.75, 1.25, -1.25, 2.0, -2.0)
 
 # Tiles of one matrix product: what lies between the transforms, (tiles, 10, channels), stays in the cache.
@@ -111,7 +111,7 @@ def convolve(
     recovered = x.new_empty(count, OUTPUTS, channels)
     in_order = recovered.view(*spread.shape[:2], OUTPUTS, channels).permute(1, 2, 0, 3)
     out = x.new_empty(x.shape[0], steps, channels)
-    for source, target in zip(_as_rows(x), out, strict=True):
+    for source, target in zip(as_rows(x), out, strict=True):
         for start in range(0, steps, length):
             _spread(of_input, source, start - TAPS // 2 * dilation, spread)
             torch.bmm(spread.flatten(0, 1).transpose(0, 1), transformed, out=products)
@@ -139,7 +139,7 @@ def weight_gradient(x: torch.Tensor, grad: torch.Tensor, dilation: int) -> torch
     spread, spread_grad = _empty_tiles(x, dilation), _empty_tiles(grad, dilation)
     length = OUTPUTS * spread[..., 0, 0].numel()
     products = x.new_zeros(PRODUCTS, x.shape[1], grad.shape[1])
-    for source, target in zip(_as_rows(x), _as_rows(grad), strict=True):
+    for source, target in zip(as_rows(x), as_rows(grad), strict=True):
         for start in range(0, x.shape[-1], length):
             _spread(of_input, source, start - TAPS // 2 * dilation, spread)
             _spread(recover.T, target, start, spread_grad)
@@ -150,7 +150,7 @@ def weight_gradient(x: torch.Tensor, grad: torch.Tensor, dilation: int) -> torch
     return taps.permute(2, 1, 0).unsqueeze(2)
 
 
-def _as_rows(x: torch.Tensor) -> torch.Tensor:
+def as_rows(x: torch.Tensor) -> torch.Tensor:
     """`(batch, channels, 1, time)` → `(batch, time, channels)`, a view."""
     return x.squeeze(2).transpose(1, 2)
 
@@ -169,14 +169,14 @@ def _spread(matrix: torch.Tensor, x: torch.Tensor, first: int, out: torch.Tensor
     """Multiply the tiles of x `(time, channels)` from step `first` on by `matrix`, into `out`."""
     dilation, count = out.shape[:2]
     size = matrix.shape[1]
-    window = _rows(x, first, first + ((count - 1) * OUTPUTS + size) * dilation)
+    window = rows_between(x, first, first + ((count - 1) * OUTPUTS + size) * dilation)
     for phase, part in enumerate(out):
         tiles = window[phase::dilation].unfold(0, size, OUTPUTS).transpose(1, 2)
         torch.bmm(matrix.expand(count, -1, -1), tiles, out=part)
 
 
-def _rows(x: torch.Tensor, first: int, end: int) -> torch.Tensor:
-    """Rows `first` to `end` of x `(time, channels)`, zero beyond either end of it."""
-    before, after = max(0, -first), max(0, end - len(x))
-    rows = x[max(0, first) : end]
+def rows_between(x: torch.Tensor, first: int, end: int) -> torch.Tensor:
+    """Rows `first` to `end` of x `(…, time, channels)`, zero beyond either end of it."""
+    before, after = max(0, -first), max(0, end - x.shape[-2])
+    rows = x[..., max(0, first) : end, :]
     return F.pad(rows, (0, 0, before, after)) if before or after else rows
